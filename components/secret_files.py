@@ -34,10 +34,16 @@ def mount(name: str = VOLUME) -> dict[str, Any]:
     return {"name": name, "mount_path": FOLDER, "read_only": True}
 
 
-def volume(files: Mapping[str, tuple[pulumi.Input[str], str]], name: str = VOLUME) -> dict[str, Any]:
-    """Volume with one file per entry of a Secret. `files`: (Secret, entry) by file name. Pods wait for the Secrets."""
+def volume(
+    files: Mapping[str, tuple[pulumi.Input[str], str]], name: str = VOLUME, *, waits: bool = True
+) -> dict[str, Any]:
+    """Volume with one file per entry of a Secret. `files`: (Secret, entry) by file name.
+
+    `waits`: whether pods wait for the Secrets. Otherwise the files come when the Secrets do.
+    """
+    more = {} if waits else {"optional": True}
     sources = [
-        {"secret": {"name": secret, "items": [{"key": entry, "path": file}]}}
+        {"secret": {"name": secret, "items": [{"key": entry, "path": file}], **more}}
         for file, (secret, entry) in sorted(files.items())
     ]
     return projected(name, sources)

@@ -29,6 +29,8 @@ class Server:
     """Where it answers, and the beginning of its issuers."""
     secret: str
     """Of the client that administers it."""
+    vault: Path
+    """Folder with the client secrets at other identity providers, each in a file `<realm>_<name of the provider>`."""
     http: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=60))
 
     def admin(self, method: str, path: str, body: Any = None, expected: tuple[int, ...] = (200, 201, 204)) -> Any:
@@ -44,7 +46,7 @@ class Server:
         )
 
 
-def _file(database: dict[str, Any], port: int, management: int, secret: str) -> str:
+def _file(database: dict[str, Any], port: int, management: int, secret: str, vault: Path) -> str:
     """The settings of a pod, with loopback's addresses and without TLS."""
     inputs = KeycloakInputs(namespace="x", image="x", postgres_host="x", url="https://x")
     lines = dict(line.split("=", 1) for line in settings(inputs, "127.0.0.1", "none", secret).splitlines())
@@ -56,6 +58,7 @@ def _file(database: dict[str, Any], port: int, management: int, secret: str) -> 
         "http-host": "127.0.0.1",
         "http-port": str(port),
         "http-management-port": str(management),
+        "vault-dir": str(vault),
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
@@ -66,10 +69,12 @@ def running(database: dict[str, Any]) -> Iterator[Server]:
     home, port, management, secret = keycloak.resolve(), free_port(), free_port(), secrets.token_urlsafe(24)
     with tempfile.TemporaryDirectory(prefix="cogniforge-keycloak-") as folder:
         file = Path(folder) / "keycloak.conf"
-        file.write_text(_file(database, port, management, secret))
+        vault = Path(folder) / "vault"
+        vault.mkdir()
+        file.write_text(_file(database, port, management, secret, vault))
         command = ["sh", str(keycloak.RUN), str(file)]
         own = {"KEYCLOAK_HOME": str(home), "HEAP_PERCENT": "2"}
         with served(command, own, f"http://127.0.0.1:{management}/health/ready", STARTS_S, 60):
-            made = Server(f"http://127.0.0.1:{port}", secret)
+            made = Server(f"http://127.0.0.1:{port}", secret, vault)
             with made.http:
                 yield made

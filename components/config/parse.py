@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from components.cluster.gpu_models import INSTANCES
-from components.config import custom_checks, grafana_checks, mesh_checks, opa_checks, profiles
+from components.config import custom_checks, grafana_checks, login_checks, mesh_checks, opa_checks, profiles
 from components.config.base import Section, first_duplicate
 from components.config.cluster import Cluster, ClusterKind
 from components.config.custom import Service
@@ -57,6 +57,7 @@ def _cross_checks(config: PlatformConfig) -> Iterator[Conflict]:
     yield from _managed_checks(config)
     yield from _seal_checks(config)
     yield from _login_checks(config)
+    yield from login_checks.conflicts(config)
     yield from opa_checks.conflicts(config)
     yield from grafana_checks.conflicts(config)
     yield from _service_checks(config)

@@ -7,11 +7,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from components.config.applications import Application, Delegate
 from components.config.base import Change, DnsLabel, Resources, Section, first_duplicate, matching, setting
 from components.config.data import Storage, quorum
 from components.config.opa import Opa
 from components.config.pod import Placement, pod_setting
 from components.config.problems import violation
+from components.config.providers import IdentityProvider
 
 REALM = "cogniforge"
 """Realm of Keycloak that has the platform's people, groups and clients."""
@@ -155,6 +157,16 @@ class Keycloak(Section):
     sessions: Sessions = setting(Change.SAFE, "Duration of logins", default=Sessions())
     second_factor: SecondFactor = setting(
         Change.SAFE, "required or optional", default=SecondFactor.REQUIRED, strict=False
+    )
+
+    providers: tuple[IdentityProvider, ...] = setting(
+        Change.SAFE, "Other identity providers whose people log in", default=(), max_length=20, strict=False
+    )
+    applications: tuple[Application, ...] = setting(
+        Change.SAFE, "Applications of yours where people log in with Keycloak", default=(), max_length=100, strict=False
+    )
+    delegates: tuple[Delegate, ...] = setting(
+        Change.SAFE, "Machines that act for people", default=(), max_length=100, strict=False
     )
 
     @model_validator(mode="after")

@@ -38,6 +38,8 @@ class Process:
         default_factory=dict[str, tuple[pulumi.Input[str], str]]
     )
     """Files in `secret_files.FOLDER` of this container alone, each from (Secret, entry)."""
+    waits: bool = True
+    """Whether the pod waits for these Secrets."""
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
     """Environment variables from fields of the pod, such as "metadata.name"."""
     ready: Any = None
@@ -293,7 +295,8 @@ class DataServer(PlatformComponent):
         for number, (folder, config_map) in enumerate(inputs.folders.items()):
             mounts.append({"name": f"folder-{number}", "mount_path": folder, "read_only": True})
             volumes.append({"name": f"folder-{number}", "config_map": {"name": config_map}})
-        volumes += [secret_files.volume(p.secrets, _secrets_of(p)) for p in intent.processes if p.secrets]
+        held = [p for p in intent.processes if p.secrets]
+        volumes += [secret_files.volume(p.secrets, _secrets_of(p), waits=p.waits) for p in held]
         documents, document_volumes = documents_volume(inputs.documents)
         mounts += documents
         volumes += document_volumes

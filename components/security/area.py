@@ -20,7 +20,7 @@ from components.data.server import DataServer
 from components.mesh import entrance, istio, istiod, sidecar
 from components.observability.log_names import COLLECTOR, COLLECTOR_NAMESPACE
 from components.pods import PodArgs, customized
-from components.security import opa, policy_bundle, policy_data
+from components.security import opa, policy_bundle, policy_data, realm_providers
 from components.security.admission_policy import AdmissionPolicy
 from components.security.api_key import ApiKey
 from components.security.certificate import Certificate
@@ -167,6 +167,8 @@ class SecurityArea:
             "postgres_host": data.postgres.direct,
             "url": config.around.url,
             "gateways": ["gateway"],
+            "provider_secrets": realm_providers.secrets(config.security.keycloak),
+            "destinations": [url for one in config.security.keycloak.providers for url in one.addresses],
             **self._pods,
             "callers": [config.around.keeper, *([GRAFANA] if config.observability.grafana else [])],
         }

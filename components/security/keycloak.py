@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NotRequired
 
 import pulumi
 from pydantic import Field
 
-from components.base import PlatformComponent, fingerprint
+from components import secret_files
+from components.ai.service import collector_spec, network_policy, outlet_spec
+from components.base import PlatformComponent, fingerprint, labels
 from components.config.base import DnsLabel, Resources
+from components.config.providers import HttpsAddress
+from components.config.security import REALM
 from components.config.security import Keycloak as KeycloakConfig
+from components.config.web import destination
 from components.data.credentials import Credentials
 from components.data.postgres_cluster import DIRECT_PORT
 from components.data.server import DataServer, Process, ServerInputs, ServerIntent, task_name
@@ -42,6 +47,10 @@ class KeycloakArgs(ServerArgs):
     """Values of app.kubernetes.io/name whose pods forward browsers' requests. Default: none."""
     callers: NotRequired[Sequence[str]]
     """Values of app.kubernetes.io/name whose pods may connect with TLS. Default: none."""
+    provider_secrets: NotRequired[Mapping[str, str]]
+    """Secrets with the client secrets at other identity providers, each in the entry "secret", by provider."""
+    destinations: NotRequired[Sequence[str]]
+    """URLs of other identity providers that Keycloak connects to. Default: none."""
     replicas: NotRequired[int]
     """Servers, which share sessions. Default 1."""
     resources: NotRequired[ResourcesArgs]
@@ -62,6 +71,13 @@ class KeycloakInputs(Server):
     )
     callers: list[DnsLabel] = Field(
         default_factory=list[str], description="Values of app.kubernetes.io/name whose pods may connect with TLS"
+    )
+
+    provider_secrets: dict[DnsLabel, DnsLabel] = Field(
+        default_factory=dict[str, str], description="Secrets with the client secrets at other identity providers"
+    )
+    destinations: list[HttpsAddress] = Field(
+        default_factory=list[str], description="URLs of other identity providers that Keycloak connects to"
     )
 
 
@@ -100,6 +116,7 @@ class Keycloak(PlatformComponent):
             self.child(),
         )
         self.authority = certificate.authority
+        self._outlets(inputs)
         file = pulumi.Output.all(
             inputs.postgres_host, logins.password(owner, "postgres"), clients.password(admin, SECRET)
         ).apply(lambda known: settings(inputs, *known))
@@ -138,6 +155,17 @@ class Keycloak(PlatformComponent):
             url=self.url,
         )
 
+    def _outlets(self, inputs: KeycloakInputs) -> None:
+        """NetworkPolicies for connections to other identity providers. A policy names ports, not hosts."""
+        found = [destination(url) for url in inputs.destinations]
+        ports = sorted({port for _, outside in found for port in outside})
+        specs = {"providers": outlet_spec(ports)} if ports else {}
+        specs |= {f"providers-{place[0]}-{place[1]}": collector_spec(*place) for place, _ in found if place}
+        for slug, spec in specs.items():
+            part = inputs.kubernetes_name
+            meta = {"name": f"{part}-{slug}", "namespace": inputs.namespace, "labels": labels(part, "data")}
+            network_policy(f"{self.name}-{slug}", meta, part, spec, self.child())
+
 
 def settings(inputs: KeycloakInputs, postgres: str, password: str, admin: str) -> str:
     """Content of keycloak.conf."""
@@ -168,6 +196,7 @@ def settings(inputs: KeycloakInputs, postgres: str, password: str, admin: str) -
         "cache": "ispn" if inputs.replicas > 1 else "local",
         "log-console-output": "json",
         "log-level": "warn",
+        **({"vault-dir": secret_files.FOLDER} if inputs.provider_secrets else {}),
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
@@ -187,6 +216,9 @@ def _process(inputs: KeycloakInputs) -> Process:
         inputs.resources,
         (f"/etc/{PART}-secret/keycloak.conf",),
         {"https": HTTPS_PORT, "http": HTTP_PORT, "management": MANAGEMENT_PORT},
+        # Keycloak reads a file at each use, so a new secret needs no restart. Without one, only that provider fails.
+        secrets={f"{REALM}_{name}": (secret, SECRET) for name, secret in inputs.provider_secrets.items()},
+        waits=False,
         ready=health("ready"),
         started=health("started"),
         alive=health("live"),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from components.config.base import Change, DnsLabel, Section, matching, setting
 from components.config.problems import Conflict
-from components.config.security import CLIENT_LOGIN, GATEWAY_CLIENT, PORTAL, REALM
+from components.config.security import CLI, CLIENT_LOGIN, GATEWAY_CLIENT, PORTAL, REALM
 from components.services.quotas import OfTenant, quotas
 from components.services.record import (
     DEAD_LETTER_HANDLED,
@@ -70,6 +70,10 @@ def _variables(section: User, around: Surroundings) -> dict[str, str]:
         found["SERVICE_OIDC_ARRIVAL"] = arrival
     if around.security.keycloak:
         found["SERVICE_OIDC_AUDIENCE"] = GATEWAY_CLIENT
+        found["SERVICE_OIDC_PROGRAMS"] = json.dumps([CLI])
+        delegates = {one.machine: sorted(one.scopes) for one in around.security.keycloak.delegates}
+        if delegates:
+            found["SERVICE_OIDC_DELEGATES"] = json.dumps(delegates)
     return found
 
 

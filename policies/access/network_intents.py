@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from components.base import SCRAPER
 from components.config import grafana
 from components.config.platform import PlatformConfig
+from components.config.providers import outlets
 from components.config.traces import GATEWAY as SPANS
 from components.config.traces import SERVER as TRACES
 from components.config.web import destination
@@ -181,6 +182,13 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
         yield from _api_server(SPANS, ends, "it watches the pods that spans come from")
     if found := uses.langfuse(config):
         yield SPANS, space(found[0]), found[1], "observability.traces.langfuse"
+    if config.security.keycloak:
+        for name, _, inside, port in outlets(config.security.keycloak.providers):
+            reason = f"security.keycloak.providers.{name}"
+            if inside:
+                yield uses.KEYCLOAK, space(inside[0]), port, reason
+            else:
+                yield from ((uses.KEYCLOAK, where, port, reason) for where in ends if where in (internet, "the VPC"))
     yield from _stores_of_dashboards(config, ends)
     if found := uses.collector(config):
         for name in uses.records(config):

@@ -44,7 +44,10 @@ def configuration(environment: str) -> dict[str, Any]:
     if environment == WITH_STORE:
         return {**without_servers("local"), "security": {"secretStore": {"replicas": 1}}}
     if environment == WITH_KEYCLOAK:
-        return {**stack_file("staging"), "security": {"keycloak": {}}}
+        urls = {"outside": "https://login.example.com:9443", "inside": "https://login.people.svc:8443/x"}
+        oidc = {name: {"issuer": url, "clientId": "x", "secretName": name} for name, url in urls.items()}
+        providers = [{"name": name, "oidc": one} for name, one in oidc.items()]
+        return {**stack_file("staging"), "security": {"keycloak": {"providers": providers}}}
     if environment == WITH_MESH:
         return {**without_servers("local"), "mesh": {"mode": "sidecar"}, "security": {"opa": {}}}
     if environment == WITH_ALL:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import html
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,12 +19,13 @@ from cli import login
 from components.config.security import PORTAL, REALM, Keycloak, SecondFactor
 from components.security import realm
 from local.errors import LocalError
+from service_images.keycloak_browser import PASSWORD, Browser
 from service_images.keycloak_server import Server
 
 pytestmark = [pytest.mark.drill("logins"), pytest.mark.xdist_group("keycloak"), pytest.mark.timeout(1200)]
 HERE = "https://testserver"
 OPERATOR = "cf-the-operators-key-of-this-test"
-SECRET, PASSWORD = "p" * 43, "correct horse battery staple"
+SECRET = "p" * 43
 Person = dict[str, Any]
 
 
@@ -67,6 +65,7 @@ def platform(provider: Server, postgres_server: Any) -> Iterator[httpx.Client]:
         oidc_secret=SecretStr(SECRET),
         oidc_redirect=f"{HERE}/v1/callback",
         oidc_audience="gateway",
+        oidc_programs=("forge",),
     )
     migrate.migrate("user", settings.database(pooled=False))
     with TestClient(create(settings), base_url=HERE, follow_redirects=False) as client:
@@ -77,45 +76,6 @@ def platform(provider: Server, postgres_server: Any) -> Iterator[httpx.Client]:
         for name in ("ann", "bob"):
             client.post("/v1/tenants/acme/users", json={"email": f"{name}@example.com"}, headers=operator)
         yield client
-
-
-class Browser:
-    """What a browser does with Keycloak's pages: it keeps cookies, follows redirects, and sends forms."""
-
-    def __init__(self) -> None:
-        self.http = httpx.Client(trust_env=False, timeout=60)
-        self.cookies: dict[str, str] = {}
-        self.page: httpx.Response
-        """Answer to the last form."""
-
-    def open(self, method: str, address: str, **more: Any) -> httpx.Response:
-        """Request an address, and follow redirects as long as they stay at Keycloak."""
-        host = urlsplit(address).netloc
-        while True:
-            # Keycloak's cookies are for HTTPS only; browsers treat loopback as secure.
-            header = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-            answer = self.http.request(method, address, headers={"cookie": header}, **more)
-            self.cookies |= {cookie.name: str(cookie.value) for cookie in answer.cookies.jar}
-            if answer.status_code not in (302, 303) or urlsplit(answer.headers["location"]).netloc != host:
-                return answer
-            method, address, more = "GET", answer.headers["location"], {}
-
-    def send(self, page: httpx.Response, **fields: str) -> httpx.Response:
-        """Send the form of a page."""
-        found = re.search(r'<form[^>]*action="([^"]+)"', page.text)
-        assert found is not None, page.text
-        inputs = [one for one in re.findall(r"<input[^>]*>", page.text) if 'type="hidden"' in one]
-        named = [(re.search(r'name="([^"]+)"', one), re.search(r'value="([^"]*)"', one)) for one in inputs]
-        hidden = {name[1]: html.unescape(value[1]) for name, value in named if name and value}
-        action = str(page.url.join(html.unescape(found[1])))
-        self.page = self.open("POST", action, data={**hidden, **fields})
-        return self.page
-
-    def log_in(self, address: str, name: str, password: str = PASSWORD) -> httpx.Response:
-        """Fill in the login form."""
-        page = self.open("GET", address)
-        assert page.status_code == 200, page.text
-        return self.send(page, username=name, password=password)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tasks import realm as task
 from tasks.common import Problem
+from tasks.realm_differences import quoted
 
 from components.config.security import Keycloak as Config
 from components.security import realm
@@ -124,7 +125,7 @@ def test_what_is_not_declared_any_more_is_removed(client: task.Keycloak, server:
 
 
 def test_a_group_with_a_group_of_somebody_else_stays(client: task.Keycloak, server: Server, settle: Settle) -> None:
-    path = task._quoted("tenants/acme", "/")  # pyright: ignore[reportPrivateUsage]
+    path = quoted("tenants/acme", "/")
     acme = server.admin("GET", f"{BASE}/group-by-path/{path}")
     made = f"{BASE}/groups/{acme['id']}/children"
     server.admin("POST", made, {"name": "project"})

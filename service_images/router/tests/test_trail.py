@@ -52,7 +52,7 @@ def test_a_usual_request_adds_no_attempts(targets: Callable[[int], list[Target]]
     assert router.ask().status_code == 200
     found = recorded()
     assert found["target"] == "a"
-    new = {"scopes", "route", "choice", "attempts", "cache", "guard", "prompt", "first_token_ms", "key"}
+    new = {"scopes", "route", "choice", "attempts", "cache", "guard", "prompt", "first_token_ms", "key", "client"}
     assert not found.keys() & new
 
 
@@ -156,6 +156,17 @@ def test_the_key_is_named_by_its_id_and_never_by_its_secret(
     found = recorded()
     assert (found["tenant"], found["key"], found["scopes"]) == ("acme", "key-1", ["inference", "billing"])
     assert "secret-value" not in json.dumps(found) and digest.hex() not in json.dumps(found)
+
+
+def test_a_program_that_acts_for_a_user_is_named_and_the_user_is_charged(
+    targets: Callable[[int], list[Target]], metered: Make
+) -> None:
+    router, recorded = metered(targets(1), tenants=[{"id": "acme"}])
+    grant = Grant("acme", "key-1", user="ann", scopes=("inference",), client="reports")
+    router.core.accounts.grant(hashlib.sha256(b"cf-of-reports").digest(), grant)
+    assert router.ask(headers={"authorization": "Bearer cf-of-reports"}).status_code == 200
+    found = recorded()
+    assert (found["tenant"], found["key"], found["client"]) == ("acme", "key-1", "reports")
 
 
 @pytest.fixture

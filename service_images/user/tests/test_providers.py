@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from user import login
 from user.__main__ import UserSettings, create
 
-from .oidc import CLIENT, Provider
+from service_images.oidc_provider import CLIENT, Provider
 
 HERE = "https://testserver"
 

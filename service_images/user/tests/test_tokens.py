@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from kit.directory import TENANT_SCOPES
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from user.__main__ import UserSettings, create
 
-from .oidc import CLIENT, Provider
+from components.config.applications import DelegateScope
+from service_images.oidc_provider import CLIENT, Provider
 
 HERE, AUDIENCE = "https://testserver", "gateway"
 
@@ -33,7 +35,7 @@ def visit(settings: UserSettings, acme: httpx.Client, provider: Provider) -> Ite
 
     def start(**own: Any) -> httpx.Client:
         more: dict[str, Any] = {"oidc_issuer": provider.url, "oidc_client": CLIENT, "oidc_secret": SecretStr("x")}
-        more |= {"oidc_redirect": f"{HERE}/v1/callback", "oidc_audience": AUDIENCE, **own}
+        more |= {"oidc_redirect": f"{HERE}/v1/callback", "oidc_audience": AUDIENCE, "oidc_programs": ("forge",), **own}
         opened.append(TestClient(create(settings.model_copy(update=more)), base_url=HERE, follow_redirects=False))
         return opened[-1].__enter__()
 
@@ -43,7 +45,7 @@ def visit(settings: UserSettings, acme: httpx.Client, provider: Provider) -> Ite
 
 
 def token(provider: Provider, **own: Any) -> str:
-    claims = {"iss": provider.issuer, "aud": AUDIENCE, "sub": "ann", "exp": int(time.time()) + 60}
+    claims = {"iss": provider.issuer, "aud": AUDIENCE, "sub": "ann", "exp": int(time.time()) + 60, "azp": "forge"}
     return provider.sign({**claims, "email": "ann@example.com", "email_verified": True, **own})
 
 
@@ -118,3 +120,60 @@ def test_the_service_reaches_the_provider_at_another_address(
     provider.issuer = "https://login.example.com/realms/cogniforge"
     client = visit(oidc_issuer=provider.issuer, oidc_address=provider.url)
     assert exchange(client, token(provider)).status_code == 200
+
+
+DELEGATES = {"reports": ("inference", "prompts", "billing")}
+
+
+def acting(provider: Provider, **own: Any) -> str:
+    return token(provider, azp="reports", **own)
+
+
+def test_delegates_can_have_every_scope_of_tenants_but_the_one_that_makes_keys() -> None:
+    assert {one.value for one in DelegateScope} == {scope.value for scope in TENANT_SCOPES} - {"manage"}
+
+
+def test_a_delegate_has_what_both_the_person_and_it_may_do(
+    visit: Callable[..., httpx.Client], provider: Provider, acme: httpx.Client
+) -> None:
+    client = visit(oidc_delegates=DELEGATES)
+    member = exchange(client, acting(provider))
+    assert (member.status_code, member.json()["scopes"]) == (200, ["inference"]), member.text
+    owner = exchange(client, acting(provider, groups=["/tenants/acme/owner"]))
+    assert set(owner.json()["scopes"]) == {*DELEGATES["reports"]}
+    own = exchange(client, token(provider))
+    assert own.json()["user"] == owner.json()["user"]
+    shown = {one["id"]: one["client"] for one in acme.get("/v1/tenants/acme/keys").json()}
+    assert [shown[made.json()["id"]] for made in (member, owner, own)] == ["reports", "reports", ""]
+
+
+def test_a_delegates_key_ends_with_its_token(visit: Callable[..., httpx.Client], provider: Provider) -> None:
+    expires = int(time.time()) + 90
+    made = exchange(visit(oidc_delegates=DELEGATES), acting(provider, exp=expires))
+    assert datetime.fromisoformat(made.json()["expires"]).timestamp() == expires
+
+
+def test_a_delegates_token_of_a_session_that_has_ended_is_refused(
+    visit: Callable[..., httpx.Client], provider: Provider
+) -> None:
+    client = visit(oidc_delegates=DELEGATES)
+    provider.active = False
+    assert exchange(client, acting(provider)).status_code == 401
+    provider.close()
+    assert exchange(client, acting(provider)).status_code == 503
+    assert exchange(client, token(provider)).status_code == 200  # a person's own token is checked by its signature
+
+
+@pytest.mark.parametrize("program", ["reports", "notes", ""])
+def test_a_program_that_is_not_declared_is_refused(
+    visit: Callable[..., httpx.Client], provider: Provider, program: str
+) -> None:
+    answer = exchange(visit(), token(provider, azp=program))
+    assert answer.status_code == 401 and "not declared to act for people" in answer.json()["error"]["message"]
+
+
+def test_a_delegate_that_may_do_nothing_that_the_person_may_gets_no_key(
+    visit: Callable[..., httpx.Client], provider: Provider
+) -> None:
+    answer = exchange(visit(oidc_delegates={"reports": ("billing",)}), acting(provider))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "nothing_delegated")

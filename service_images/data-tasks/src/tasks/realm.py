@@ -8,38 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
-import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
-import urllib3
+from tasks import realm_flows, realm_providers
+from tasks.common import Problem, documents, endpoint, patiently
+from tasks.keycloak import Away, Json, Keycloak, passwords
+from tasks.realm_differences import OWNED, Difference, changed, difference, mappers, quoted, removal
 
-from tasks.common import CREDENTIALS, Problem, documents, endpoint, patiently
-
-ADMIN, SECRET = "keycloak-admin", "secret"
-OWNED = "cogniforge.owned"
-"""Attribute of everything that the task has made."""
-_HIDDEN = "(hidden)"
-_AWAY = (urllib3.exceptions.HTTPError, OSError)
-Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing of the realm that is not as declared, and what brings it there."""
-
-    what: str
-    """Such as "role operator"."""
-    verb: str
-    """"add", "change" or "remove"."""
-    fields: tuple[str, ...]
-    """For a change: "field: present value -> declared value"."""
-    mend: Callable[[], object] = field(compare=False)
-
-    def __str__(self) -> str:
-        return "; ".join((f"{self.verb} {self.what}", *self.fields))
+_PASSES = 3
 
 
 def main() -> str:
@@ -49,7 +25,7 @@ def main() -> str:
         raise Problem(f'ACTION is "{action}"; it must be apply or show')
     (wanted,) = documents("realm")
     keycloak = Keycloak(endpoint(), os.environ["AUTHORITY"])
-    patiently("Keycloak does not answer", keycloak.log_in, _Away)
+    patiently("Keycloak does not answer", keycloak.log_in, Away)
     found = list(differences(keycloak, wanted, passwords))
     if action == "show":
         return json.dumps([str(one) for one in found])
@@ -57,17 +33,14 @@ def main() -> str:
     return f"{len(found)} differences are settled" if found else "the realm is as declared"
 
 
-def passwords(login: str) -> str:
-    """Secret of a client."""
-    return (CREDENTIALS / login / SECRET).read_text().strip()
-
-
 def settle(keycloak: Keycloak, wanted: Json, secrets: Callable[[str], str]) -> list[Difference]:
     """Show the differences, settle them, and check that none is left. Returns them."""
     done: list[Difference] = []
-    # A new realm is made first; what belongs into it is found afterwards.
-    for _ in range(2):
+    # A new realm is made first, then what belongs into it, then what belongs to that, such as claims of a provider.
+    for _ in range(_PASSES):
         found = list(differences(keycloak, wanted, secrets))
+        if not found:
+            return done
         for one in found:
             print(one, flush=True)
         for one in found:
@@ -98,6 +71,14 @@ def differences(keycloak: Keycloak, wanted: Json, secrets: Callable[[str], str])
     yield from _roles(keycloak, base, wanted["roles"])
     yield from _groups(keycloak, base, wanted["groups"])
     yield from _clients(keycloak, base, wanted["clients"], secrets)
+    yield from realm_flows.needed(keycloak, base, wanted["flows"])
+    yield from realm_providers.wanted(keycloak, base, wanted["providers"])
+    if present["browserFlow"] != wanted["browserFlow"]:
+        body = {"realm": realm, "browserFlow": wanted["browserFlow"]}
+        fields = (f"browserFlow: {present['browserFlow']} -> {wanted['browserFlow']}",)
+        yield Difference(f"realm {realm}", "change", fields, lambda: keycloak.send("PUT", base, body))
+    yield from realm_providers.unwanted(keycloak, base, wanted["providers"])
+    yield from realm_flows.unwanted(keycloak, base, wanted["flows"])
 
 
 def _actions(keycloak: Keycloak, base: str, wanted: Mapping[str, Json]) -> Iterator[Difference]:
@@ -121,12 +102,14 @@ def _roles(keycloak: Keycloak, base: str, wanted: Mapping[str, Json]) -> Iterato
     listed = keycloak.all(f"{base}/roles?briefRepresentation=false")
     present = {one["name"]: one for one in listed}
     for name, asked in wanted.items():
-        body, path = {"name": name, **asked, "attributes": {OWNED: ["true"]}}, f"{base}/roles/{_quoted(name)}"
-        yield from _one(keycloak, f"role {name}", present.get(name), body, (f"{base}/roles", path), [OWNED, ["true"]])
+        body, path = {"name": name, **asked, "attributes": {OWNED: ["true"]}}, f"{base}/roles/{quoted(name)}"
+        yield from difference(
+            keycloak, f"role {name}", present.get(name), body, (f"{base}/roles", path), [OWNED, ["true"]]
+        )
     for name in sorted(present.keys() - wanted.keys()):
         if (present[name].get("attributes") or {}).get(OWNED) == ["true"]:
-            path = f"{base}/roles/{_quoted(name)}"
-            yield _removal(keycloak, f"role {name}", path)
+            path = f"{base}/roles/{quoted(name)}"
+            yield removal(keycloak, f"role {name}", path)
 
 
 def _groups(keycloak: Keycloak, base: str, wanted: list[str]) -> Iterator[Difference]:
@@ -143,7 +126,7 @@ def _groups(keycloak: Keycloak, base: str, wanted: list[str]) -> Iterator[Differ
         below = [other for other in present if other.startswith(f"{path}/")]
         others = [other for other in below if (present[other].get("attributes") or {}).get(OWNED) != ["true"]]
         if own and path not in kept and not others:
-            yield _removal(keycloak, f"group {path}", f"{base}/groups/{group['id']}")
+            yield removal(keycloak, f"group {path}", f"{base}/groups/{group['id']}")
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -167,7 +150,7 @@ def _make_group(keycloak: Keycloak, base: str, path: str) -> None:
     parent, _, name = path.rpartition("/")
     place = f"{base}/groups"
     if parent:
-        found = keycloak.get(f"{base}/group-by-path/{_quoted(parent.strip('/'), '/')}")
+        found = keycloak.get(f"{base}/group-by-path/{quoted(parent.strip('/'), '/')}")
         if found is None:
             raise Problem(f"the group {parent} has disappeared")
         place = f"{base}/groups/{found['id']}/children"
@@ -185,142 +168,11 @@ def _clients(
             body["secret"] = secrets(login)
         found = present.get(name)
         path = f"{base}/clients/{found['id']}" if found else ""
-        yield from _one(keycloak, f"client {name}", found, body, (f"{base}/clients", path), [OWNED, "true"])
+        yield from difference(keycloak, f"client {name}", found, body, (f"{base}/clients", path), [OWNED, "true"])
         if found and "protocolMappers" in body:
-            yield from _mappers(keycloak, f"{path}/protocol-mappers/models", name, found, body["protocolMappers"])
+            there = list(found.get("protocolMappers") or ())
+            place, owner = f"{path}/protocol-mappers/models", f"client {name}"
+            yield from mappers(keycloak, place, owner, there, body["protocolMappers"])
     for name in sorted(present.keys() - wanted.keys()):
         if (present[name].get("attributes") or {}).get(OWNED) == "true":
-            yield _removal(keycloak, f"client {name}", f"{base}/clients/{present[name]['id']}")
-
-
-def _mappers(keycloak: Keycloak, path: str, client: str, found: Json, wanted: list[Json]) -> Iterator[Difference]:
-    """Claims of a client's tokens. All mappers of our clients are ours: another one would put others' claims there."""
-    present = {one["name"]: one for one in found.get("protocolMappers") or ()}
-    for asked in wanted:
-        there = present.get(asked["name"])
-        what = f"claim {asked['name']} of client {client}"
-        if there is None:
-            yield Difference(what, "add", (), lambda asked=asked: keycloak.send("POST", path, asked))
-        elif fields := changed(there, asked):
-            body = {**asked, "id": there["id"]}
-            place = f"{path}/{there['id']}"
-            yield Difference(what, "change", fields, lambda place=place, body=body: keycloak.send("PUT", place, body))
-    for name in sorted(present.keys() - {one["name"] for one in wanted}):
-        yield _removal(keycloak, f"claim {name} of client {client}", f"{path}/{present[name]['id']}")
-
-
-def _one(
-    keycloak: Keycloak, what: str, present: Json | None, body: Json, paths: tuple[str, str], mark: list[Any]
-) -> Iterator[Difference]:
-    """Difference of one thing that has a name. `paths`: where it is made, and where it is."""
-    made_at, is_at = paths
-    if present is None:
-        yield Difference(what, "add", (), lambda: keycloak.send("POST", made_at, body))
-        return
-    if (present.get("attributes") or {}).get(mark[0]) != mark[1]:
-        raise Problem(f"the {what} exists and was not made by this task: rename or remove it")
-    # Claims have operations of their own.
-    compared = {key: value for key, value in body.items() if key != "protocolMappers"}
-    if fields := changed(present, compared):
-        merged = {**present, **compared}
-        merged["attributes"] = {**(present.get("attributes") or {}), **compared["attributes"]}
-        yield Difference(what, "change", fields, lambda: keycloak.send("PUT", is_at, merged))
-
-
-def _removal(keycloak: Keycloak, what: str, path: str) -> Difference:
-    return Difference(what, "remove", (), lambda: keycloak.send("DELETE", path))
-
-
-def changed(present: Json, wanted: Json, prefix: str = "") -> tuple[str, ...]:
-    """Declared fields with another value. Fields that are not declared may have any value."""
-    found: list[str] = []
-    for key, asked in wanted.items():
-        there, name = present.get(key), f"{prefix}{key}"
-        if isinstance(asked, dict):
-            found += changed(there if isinstance(there, dict) else {}, asked, f"{name}.")
-        elif _comparable(there) != _comparable(asked):
-            shown = (_HIDDEN, _HIDDEN) if key == "secret" else (json.dumps(there), json.dumps(asked))
-            found.append(f"{name}: {shown[0]} -> {shown[1]}")
-    return tuple(found)
-
-
-def _comparable(value: Any) -> Any:
-    """Lists of Keycloak are sets."""
-    return sorted(map(str, value)) if isinstance(value, list) else value
-
-
-def _quoted(text: str, safe: str = "") -> str:
-    return urllib.parse.quote(text, safe=safe)
-
-
-class _Away(Exception):
-    """Keycloak does not answer yet."""
-
-
-class Keycloak:
-    """A client of Keycloak's administration API."""
-
-    PAGE = 200
-
-    def __init__(self, address: str, authority: str, admin: Callable[[], str] = lambda: passwords(ADMIN)) -> None:
-        """`authority`: CA certificate (PEM); `admin` returns the secret of the client that administers Keycloak."""
-        context = ssl.create_default_context(cadata=authority) if authority else None
-        self._pool = urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=10, read=180), retries=False, ssl_context=context
-        )
-        self._address, self._admin, self._token = address, admin, ""
-
-    def log_in(self) -> None:
-        """Get a token, which is valid for a minute."""
-        form = {"grant_type": "client_credentials", "client_id": ADMIN, "client_secret": self._admin()}
-        url = f"{self._address}/realms/master/protocol/openid-connect/token"
-        try:
-            answer = self._pool.request_encode_body("POST", url, fields=form, encode_multipart=False)
-        except _AWAY as error:
-            raise _Away(str(error)) from None
-        if answer.status >= 500:
-            raise _Away(f"status {answer.status}")
-        if answer.status != 200:
-            raise Problem(
-                f"Keycloak does not accept the secret of the client {ADMIN} (status {answer.status}): its database was "
-                "made with another one"
-            )
-        self._token = json.loads(answer.data)["access_token"]
-
-    def get(self, path: str) -> Json | None:
-        """What is at a path; None if there is nothing."""
-        answer = self._ask("GET", path)
-        return None if answer.status == 404 else json.loads(answer.data)
-
-    def all(self, path: str) -> list[Json]:
-        """All entries of a list, which Keycloak gives in pages."""
-        found: list[Json] = []
-        while True:
-            join = "&" if "?" in path else "?"
-            answer = self._ask("GET", f"{path}{join}first={len(found)}&max={self.PAGE}")
-            page = json.loads(answer.data) if answer.status == 200 else []
-            found += page
-            if len(page) < self.PAGE:
-                return found
-
-    def send(self, method: str, path: str, body: Any = None) -> None:
-        """Change something. Raises Problem if Keycloak refuses it."""
-        answer = self._ask(method, path, body)
-        if answer.status == 404 and method != "DELETE":
-            raise Problem(f"{method} {path}: there is no such path")
-
-    def _ask(self, method: str, path: str, body: Any = None) -> urllib3.BaseHTTPResponse:
-        for attempt in range(2):
-            headers = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
-            sent = json.dumps(body).encode() if body is not None else None
-            try:
-                answer = self._pool.request(method, f"{self._address}{path}", body=sent, headers=headers)
-            except _AWAY as error:
-                raise Problem(f"Keycloak does not answer: {error}") from None
-            if answer.status != 401 or attempt:
-                break
-            self.log_in()
-        if answer.status >= 400 and answer.status != 404:
-            text = answer.data.decode(errors="replace")[:300]
-            raise Problem(f"{method} {path}: status {answer.status}: {text}")
-        return answer
+            yield removal(keycloak, f"client {name}", f"{base}/clients/{present[name]['id']}")

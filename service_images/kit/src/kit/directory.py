@@ -68,6 +68,8 @@ class Grant(msgspec.Struct, frozen=True):
     """Scopes of the key; empty allows only operations without a scope."""
     expires: float | None = None
     """Seconds since 1970."""
+    client: str = ""
+    """Program that acts for the user with the key; empty: nobody does."""
 
     def allows(self, scope: str) -> bool:
         """Whether the key has the scope; every key has the scope ""."""

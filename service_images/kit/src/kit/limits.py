@@ -173,6 +173,7 @@ EVENT_TEXTS: Mapping[str, Mapping[str, Limit]] = MappingProxyType(
             "tenant": TENANT,
             "user": USER,
             "key": ID,
+            "client": ID,
             "model": MODEL,
             "target": ID,
             "request": REQUEST_ID,

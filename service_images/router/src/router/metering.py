@@ -50,6 +50,8 @@ class Used(msgspec.Struct):
     """Why Guardrails has not checked a text of the request; empty if all were checked, or no check is enabled."""
     key: str | UnsetType = UNSET
     """ID of the API key; not set for keys of the route table, which have none."""
+    client: str | UnsetType = UNSET
+    """Program that acts for the user with the key; not set where nobody does."""
     scopes: tuple[str, ...] | UnsetType = UNSET
     route: str | UnsetType = UNSET
     """Model of the last route, if it was a fallback."""
@@ -124,6 +126,8 @@ class Metering(Sender):
         )
         if grant is not None:
             data.key, data.scopes = grant.id, grant.scopes
+            if grant.client:
+                data.client = grant.client
         if target:
             data.choice = exchange.choice
         if tried is not None:

@@ -13,7 +13,7 @@ from kit.in_force import InForce
 from kit.kafka import Events, retrying
 from kit.quotas import QuotaSettings
 from kit.tenant_deletion import ERASED, Erased
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from starlette.applications import Starlette
 
 from user import deleting, keys, tables
@@ -38,6 +38,10 @@ class UserSettings(QuotaSettings):
     """CA certificate (PEM) of that URL; empty: public CAs."""
     oidc_audience: str = ""
     """Audience of access tokens that programs exchange for keys, if the provider is the platform's own; else empty."""
+    oidc_programs: tuple[str, ...] = ()
+    """Clients whose access tokens people exchange for keys with all their rights, such as `forge` on their machines."""
+    oidc_delegates: dict[str, tuple[str, ...]] = Field(default_factory=dict[str, tuple[str, ...]])
+    """Clients that act for people, each with the scopes that its keys have at most."""
     oidc_client: str = "cogniforge"
     oidc_secret: SecretStr = SecretStr("")
     oidc_redirect: str = ""
@@ -63,6 +67,8 @@ def create(settings: UserSettings) -> Starlette:
             settings.oidc_address,
             settings.oidc_authority,
             settings.oidc_audience,
+            settings.oidc_programs,
+            settings.oidc_delegates,
         )
         if settings.oidc_issuer
         else None

@@ -244,7 +244,7 @@ class Api(People):
                 await tables.found_user(connection, tenant, wanted.user)
             await self._quotas.use(connection, tenant, {"keys": 1})
             await keys.alive(connection, call.caller.id)
-            made = await keys.issue(connection, tenant, wanted, maker=call.caller.id)
+            made = await keys.issue(connection, tenant, wanted, maker=call.caller.id, client=call.caller.client)
             await tables.note(
                 connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))
             )
@@ -289,7 +289,8 @@ class Api(People):
     async def myself(self, call: Call[Any, None]) -> dict[str, Any]:
         """Lets a client find out its own rights."""
         caller = call.caller
-        return {"tenant": caller.tenant, "key": caller.id, "user": caller.user, "scopes": list(caller.scopes)}
+        acting = {"client": caller.client} if caller.client else {}
+        return {"tenant": caller.tenant, "key": caller.id, "user": caller.user, "scopes": list(caller.scopes), **acting}
 
     async def check(self, call: Call[Any, Question]) -> Answer:
         """Follows teams, stronger relations and parents."""
@@ -341,19 +342,20 @@ class Api(People):
         return await self._provider().end()
 
     async def exchange(self, call: Call[Any, ProviderToken]) -> IssuedKey:
-        """Returns a key for the person to whom the provider gave the token."""
+        """Returns a key for the person to whom the provider gave the token, or for the program that acts for them."""
         logins = self._provider()
         identity = await logins.of_token(call.body.token, call.body.tenant)
-        return await self._key_of(call, identity, logins.expiry(TOKEN_SESSION))
+        expires = logins.expiry(TOKEN_SESSION)
+        return await self._key_of(call, identity, min(expires, identity.expires or expires))
 
     async def _key_of(self, call: Call[Any, Any], identity: Identity, expires: datetime) -> IssuedKey:
         """A key with the rights of the person's roles."""
         async with self._database.transaction() as connection:
             user, tenant = await tables.recognized(connection, identity)
             await self._quotas.use(connection, tenant, {"keys": 1})
-            scopes = await rights.of_login(connection, tenant, user, identity.groups)
+            scopes = rights.delegated(identity, await rights.of_login(connection, tenant, user, identity.groups))
             wanted = NewKey(name="login", scopes=scopes, user=user, expires=expires)
-            made = await keys.issue(connection, tenant, wanted)
+            made = await keys.issue(connection, tenant, wanted, client=identity.client)
             await tables.note(
                 connection, call, tenant, "key", made.id, "created", Key(**made.model_dump(exclude={"key"}))
             )

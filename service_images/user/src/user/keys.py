@@ -16,14 +16,19 @@ from user.tables import VALID
 
 PREFIX = "cf-"
 _BYTES = 32
-_COLUMNS = 'id, tenant, name, coalesce("user", \'\') AS "user", hint, scopes, created, expires, revoked'
+_COLUMNS = 'id, tenant, name, coalesce("user", \'\') AS "user", hint, scopes, created, expires, revoked, client'
 
 
-_GRANT = "SELECT tenant, id, coalesce(\"user\", ''), scopes, expires FROM keys"
+_GRANT = "SELECT tenant, id, coalesce(\"user\", ''), scopes, expires, client FROM keys"
 
 
-async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = "", maker: str = "") -> IssuedKey:
-    """Create a key. `key`: a given value instead of a random one; `maker`: ID of the key that creates it."""
+async def issue(
+    connection: Connection, tenant: str, wanted: NewKey, key: str = "", maker: str = "", client: str = ""
+) -> IssuedKey:
+    """Create a key. `key`: a given value instead of a random one; `maker`: ID of the key that creates it.
+
+    `client`: program that acts for the user with the key; empty: the user acts.
+    """
     key = key or PREFIX + secrets.token_urlsafe(_BYTES)
     values = {
         "id": uuid.uuid4().hex,
@@ -35,11 +40,12 @@ async def issue(connection: Connection, tenant: str, wanted: NewKey, key: str = 
         "scopes": [scope.value for scope in wanted.scopes],
         "expires": wanted.expires,
         "maker": maker or None,
+        "client": client,
     }
     async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(
-            'INSERT INTO keys (id, tenant, "user", name, digest, hint, scopes, expires, maker) VALUES (%(id)s, '
-            f"%(tenant)s, %(user)s, %(name)s, %(digest)s, %(hint)s, %(scopes)s, %(expires)s, %(maker)s) "
+            'INSERT INTO keys (id, tenant, "user", name, digest, hint, scopes, expires, maker, client) VALUES (%(id)s, '
+            f"%(tenant)s, %(user)s, %(name)s, %(digest)s, %(hint)s, %(scopes)s, %(expires)s, %(maker)s, %(client)s) "
             f"RETURNING {_COLUMNS}",
             values,
         )
@@ -117,8 +123,8 @@ async def find(connection: Connection, key: str) -> Grant:
 
 
 def _grant(row: Any) -> Grant:
-    tenant, name, user, scopes, expires = row
-    return Grant(tenant, name, user, tuple(scopes), expires.timestamp() if expires else None)
+    tenant, name, user, scopes, expires, client = row
+    return Grant(tenant, name, user, tuple(scopes), expires.timestamp() if expires else None, client)
 
 
 async def install(connection: Connection, tenant: str, key: str) -> None:

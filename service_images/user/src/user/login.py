@@ -12,9 +12,10 @@ import hashlib
 import secrets
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -68,10 +69,21 @@ class Identity:
     """Tenant that the login was started for; empty if none was named."""
     groups: frozenset[str] = frozenset()
     """Paths of the person's groups at the provider."""
+    client: str = ""
+    """Program that acts for the person; empty: the person acts."""
+    scopes: frozenset[str] | None = None
+    """Scopes that the program may have at most; None: all that the person has."""
+    expires: datetime | None = None
+    """When the program's token expires; a key for it expires then, too."""
 
 
 def _refused(reason: str) -> ApiError:
     return ApiError(401, f"The login has failed: {reason}.", ErrorType.AUTHENTICATION, code="login_failed")
+
+
+def _away(error: Exception) -> ApiError:
+    log.warning("the identity provider is unavailable", reason=repr(error))
+    return ApiError(503, "The identity provider is unavailable. Try again later.", ErrorType.SERVER)
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,8 @@ class _Provider:
     token: str
     end: str
     """Page that ends a login; empty: the provider has none."""
+    introspection: str
+    """Where the provider says whether a token is still valid (RFC 7662); empty: nowhere."""
     keys: KeySet
     asked: float
     """Time of the request, by the monotonic clock."""
@@ -101,13 +115,17 @@ class Logins:
         address: str = "",
         authority: str = "",
         audience: str = "",
+        programs: Collection[str] = (),
+        delegates: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
         """`issuer`: with or without a final "/"; providers differ in that.
 
         `address`: where this service reaches the issuer, if the issuer's own URL is for browsers only; `authority`: CA
         certificate (PEM) of that address; `audience`: of access tokens that programs exchange for keys; empty: none.
-        Only a provider with an audience is the platform's own, whose groups are roles.
+        Only a provider with an audience is the platform's own, whose groups are roles. `programs`: clients that people
+        use themselves; `delegates`: clients that act for people, with the scopes that each may have at most.
         """
+        self._programs, self._delegates = frozenset(programs), {name: frozenset(of) for name, of in delegates.items()}
         self._address, self._audience = address.rstrip("/") or issuer.rstrip("/"), audience
         self._issuer, self._client, self._secret, self._redirect = issuer.rstrip("/"), client, secret, redirect
         self._cipher = Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"cookie\0" + secret.encode()).digest()))
@@ -186,11 +204,34 @@ class Logins:
             return None
 
     async def of_token(self, token: str, tenant: str) -> Identity:
-        """Identity of the person to whom an access token was given. Raises ApiError(401)."""
+        """Identity of the person to whom an access token was given, or for whom a program acts. Raises ApiError(401).
+
+        A program that acts for people got the token in exchange for one of theirs (RFC 8693), and "azp" names it. Its
+        token counts only as long as the person's session lasts.
+        """
         if not self._audience:
             raise _refused("this platform takes no tokens of programs")
-        claims = await self._claims(token, await self._provider(), self._audience)
-        return self._identity(claims, tenant)
+        provider = await self._provider()
+        claims = await self._claims(token, provider, self._audience)
+        identity, client = self._identity(claims, tenant), str(claims.get("azp", ""))
+        if client in self._programs:
+            return identity
+        if client not in self._delegates:
+            raise _refused(f'the program "{client[:100]}" is not declared to act for people')
+        await self._lasts(provider, token)
+        expires = datetime.fromtimestamp(int(claims["exp"]), UTC)
+        return replace(identity, client=client, scopes=self._delegates[client], expires=expires)
+
+    async def _lasts(self, provider: _Provider, token: str) -> None:
+        """Raise ApiError(401) if the session of a token has ended, and ApiError(503) if the provider does not say."""
+        try:
+            form = {"token": token, "token_type_hint": "access_token"}
+            answer = await self._http.post(provider.introspection, data=form, auth=(self._client, self._secret))
+            said = answer.raise_for_status().json()
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise _away(error) from None
+        if not isinstance(said, dict) or said.get("active") is not True:
+            raise _refused("the person's session has ended")
 
     def _identity(self, claims: Mapping[str, Any], tenant: str) -> Identity:
         verified = claims.get("email_verified") is True
@@ -210,8 +251,7 @@ class Logins:
             answer = await self._http.post(endpoint, data=form, auth=(self._client, self._secret))
             found = answer.json() if answer.status_code == 200 else {}
         except (httpx.HTTPError, ValueError) as error:
-            log.warning("the identity provider is unavailable", reason=repr(error))
-            raise ApiError(503, "The identity provider is unavailable. Try again later.", ErrorType.SERVER) from None
+            raise _away(error) from None
         if not isinstance(found, dict) or not isinstance(found.get("id_token"), str):
             raise _refused("the provider refused the code")
         return found["id_token"]
@@ -246,11 +286,9 @@ class Logins:
             try:
                 self._known = await self._ask()
             except (httpx.HTTPError, ValueError, KeyError, TypeError, JoseError) as error:
-                log.warning("the identity provider is unavailable", reason=repr(error))
+                away = _away(error)
                 if known is None:
-                    raise ApiError(
-                        503, "The identity provider is unavailable. Try again later.", ErrorType.SERVER
-                    ) from None
+                    raise away from None
                 self._known = replace(known, asked=time.monotonic())
             return self._known
 
@@ -263,4 +301,5 @@ class Logins:
         keys = KeySet.import_key_set((await self._http.get(described["jwks_uri"])).raise_for_status().json())
         places = str(described["authorization_endpoint"]), str(described["token_endpoint"])
         end = str(described.get("end_session_endpoint", ""))
-        return _Provider(issuer, *places, end, keys, time.monotonic())
+        introspection = str(described.get("introspection_endpoint", ""))
+        return _Provider(issuer, *places, end, introspection, keys, time.monotonic())

@@ -149,6 +149,8 @@ class Key(Model):
     created: datetime
     expires: datetime | None
     revoked: datetime | None
+    client: str = ""
+    """Program that acts for the user with the key; empty: the user, or whoever has the key, acts."""
 
 
 class IssuedKey(Key):

@@ -10,6 +10,7 @@ from kit.database import Connection
 from kit.directory import TENANT_SCOPES, Grant, Scope
 from kit.errors import ApiError, ErrorType
 
+from user.login import Identity
 from user.models import NewKey, Relation, Tuple
 
 _MEMBER = (Scope.INFERENCE, Scope.EMBEDDINGS, Scope.GUARDRAILS, Scope.RETRIEVAL)
@@ -79,3 +80,14 @@ async def of_login(connection: Connection, tenant: str, user: str, groups: Colle
     held += [scopes for role, scopes in ROLES.items() if f"/tenants/{tenant}/{role.value}" in groups]
     allowed = {scope for scopes in (_MEMBER, *held) for scope in scopes}
     return tuple(scope for scope in TENANT_SCOPES if scope in allowed)
+
+
+def delegated(identity: Identity, scopes: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    """Those of a person's scopes that the program may have that acts for the person. Raises ApiError(403) for none."""
+    if identity.scopes is None:
+        return scopes
+    found = tuple(scope for scope in scopes if scope.value in identity.scopes)
+    if not found:
+        message = f"The program {identity.client} may do nothing that you may do in this tenant."
+        raise ApiError(403, message, ErrorType.PERMISSION, code="nothing_delegated")
+    return found

@@ -23,6 +23,8 @@ class Provider:
         """`end`: address of the page that ends logins; empty: it has none."""
         self.asked: Counter[str] = Counter()
         """Number of requests by path."""
+        self.active = True
+        """Whether the sessions of tokens last."""
         self.rotate()
         provider = self
 
@@ -41,17 +43,23 @@ class Provider:
                 if self.path == "/.well-known/openid-configuration":
                     places = {"authorization_endpoint": "/authorize", "token_endpoint": "/token", "jwks_uri": "/keys"}
                     more = {"end_session_endpoint": end} if end else {}
+                    places["introspection_endpoint"] = "/introspect"
                     places = {name: provider.url + path for name, path in places.items()}
                     self.answer(200, {"issuer": provider.issuer, **places, **more})
                 elif self.path == "/keys":
-                    self.answer(200, {"keys": [provider._key.as_dict(private=False)]})
+                    self.answer(200, {"keys": [provider._published.as_dict(private=False)]})
                 else:
                     self.answer(404, {})
 
             def do_POST(self) -> None:
+                provider.asked[self.path] += 1
                 form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
+                if self.path == "/introspect":
+                    self.answer(200, {"active": provider.active})
+                    return
                 claims = json.loads(form["code"][0])
-                self.answer(200, {"id_token": provider.sign(claims)})
+                given = {"access_token": provider.sign(claims), "token_type": "Bearer", "expires_in": 60}
+                self.answer(200, {"id_token": provider.sign(claims), **given})
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -60,7 +68,12 @@ class Provider:
 
     def rotate(self) -> None:
         """Replace the provider's key."""
-        self._key = RSAKey.generate_key(2048, auto_kid=True)
+        self._key = self._published = RSAKey.generate_key(2048, auto_kid=True)
+
+    def forge(self) -> None:
+        """Sign with a key that is not the published one, under its name."""
+        published = self._published
+        self._key = RSAKey.import_key({**RSAKey.generate_key(2048).as_dict(private=True), "kid": published.kid})
 
     def sign(self, claims: dict[str, Any]) -> str:
         """A token."""
