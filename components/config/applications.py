@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from components.config.base import Change, DnsLabel, Section, setting
+from components.config.base import Change, DnsLabel, Section, matching, setting
 from components.config.problems import violation
 from components.config.providers import Certificate, HttpsAddress, Name
 
@@ -53,16 +53,11 @@ class Application(Section):
         return self.entity_id or self.name
 
 
-class DelegateScope(StrEnum):
-    """Scope of API keys that a delegate may have. Source: kit/directory.py, TENANT_SCOPES."""
-
-    INFERENCE = "inference"
-    EMBEDDINGS = "embeddings"
-    GUARDRAILS = "guardrails"
-    PROMPTS = "prompts"
-    RETRIEVAL = "retrieval"
-    BILLING = "billing"
-    AUDIT = "audit"
+Scope = Annotated[
+    str,
+    Field(max_length=100),
+    matching("[a-z][a-z0-9_-]*", "lower-case letters, digits, hyphens and underscores", 'write it like "inference"'),
+]
 
 
 class Delegate(Section):
@@ -76,10 +71,10 @@ class Delegate(Section):
         max_length=50,
         strict=False,
     )
-    scopes: tuple[Annotated[DelegateScope, Field(strict=False)], ...] = setting(
+    scopes: tuple[Scope, ...] = setting(
         Change.SAFE,
-        "Scopes of its keys: those of them that the person has",
+        "Scopes of its keys, without manage: those of them that the person has",
         min_length=1,
-        max_length=len(DelegateScope),
+        max_length=50,
         strict=False,
     )

@@ -10,6 +10,8 @@ from components.config.platform import PlatformConfig
 from components.config.problems import Conflict, Location, did_you_mean
 from components.config.security import CLIENTS, Keycloak
 
+_OWN = {"admin", "manage", "impersonate"}
+"""Scopes that give rights to others, or make keys. No program has them for a person."""
 _HERE: Location = ("security", "keycloak")
 
 
@@ -19,7 +21,7 @@ def conflicts(config: PlatformConfig) -> Iterator[Conflict]:
     if section is not None:
         yield from _providers(section)
         yield from _applications(section)
-        yield from _delegates(section)
+        yield from _delegates(section, {scope for one in config.around.records.values() for scope in one.scopes})
 
 
 def _providers(section: Keycloak) -> Iterator[Conflict]:
@@ -50,13 +52,19 @@ def _applications(section: Keycloak) -> Iterator[Conflict]:
             yield Conflict((*here, number, "name"), one.name, text, "choose another one")
 
 
-def _delegates(section: Keycloak) -> Iterator[Conflict]:
+def _delegates(section: Keycloak, scopes: set[str]) -> Iterator[Conflict]:
     here: Location = (*_HERE, "delegates")
     yield from _twice(here, "machine", [one.machine for one in section.delegates])
+    usable = sorted(scopes - _OWN)
     possible = [one.name for one in section.applications if one.protocol is Protocol.OIDC]
     for number, one in enumerate(section.delegates):
         if one.machine not in section.machines:
             yield _unknown((*here, number, "machine"), one.machine, "security.keycloak.machines", section.machines)
+        for place, scope in enumerate(one.scopes):
+            if scope not in usable:
+                text = f"a scope of the environment's services, without {', '.join(sorted(_OWN))}: {', '.join(usable)}"
+                fix = did_you_mean(scope, usable, "choose one of them")
+                yield Conflict((*here, number, "scopes", place), scope, text, fix, ("services",))
         for place, name in enumerate(one.applications):
             if name not in possible:
                 path = (*here, number, "applications", place)

@@ -172,7 +172,7 @@ def test_all_mistakes_of_the_lists_appear_together() -> None:
     wrong["providers"][0]["only"] = True
     wrong["providers"][1]["name"] = "corporate"
     wrong["applications"][0]["name"] = "portal"
-    wrong["delegates"] = [{"machine": "report", "applications": ["wiki"], "scopes": ["inference"]}]
+    wrong["delegates"] = [{"machine": "report", "applications": ["wiki"], "scopes": ["manage", "inferense"]}]
     found = problems(wrong)
     assert set(found) == {
         "providers[0].grants[0].tenant",
@@ -182,6 +182,8 @@ def test_all_mistakes_of_the_lists_appear_together() -> None:
         "applications[0].name",
         "delegates[0].machine",
         "delegates[0].applications[0]",
+        "delegates[0].scopes[0]",
+        "delegates[0].scopes[1]",
     }
 
 

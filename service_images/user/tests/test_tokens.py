@@ -9,12 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from kit.directory import TENANT_SCOPES
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 from user.__main__ import UserSettings, create
 
-from components.config.applications import DelegateScope
 from service_images.oidc_provider import CLIENT, Provider
 
 HERE, AUDIENCE = "https://testserver", "gateway"
@@ -127,10 +125,6 @@ DELEGATES = {"reports": ("inference", "prompts", "billing")}
 
 def acting(provider: Provider, **own: Any) -> str:
     return token(provider, azp="reports", **own)
-
-
-def test_delegates_can_have_every_scope_of_tenants_but_the_one_that_makes_keys() -> None:
-    assert {one.value for one in DelegateScope} == {scope.value for scope in TENANT_SCOPES} - {"manage"}
 
 
 def test_a_delegate_has_what_both_the_person_and_it_may_do(
