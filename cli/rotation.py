@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from rich.markup import escape
@@ -25,12 +26,21 @@ _PART = "this login belongs to a part of the platform, whose programs take no lo
 _RDS = "the connection pool in front of RDS needs the password beforehand, so this login has one password"
 
 
+class Kind(StrEnum):
+    """What a secret is; the value is its field in the request to the store."""
+
+    LOGIN = "secrets"
+    KEY = "keys"
+    FAMILY = "families"
+    """Keys of one kind, such as one for each tenant, which rotate together."""
+
+
 @dataclass(frozen=True)
 class Secret:
     """A secret that can be rotated, or the reason why it cannot."""
 
     name: str
-    """<system>/<login>."""
+    """<system>/<login>, or <service>/<key>."""
     schedule: str
     last: str = ""
     """Time of the last rotation that was asked for; empty if there was none."""
@@ -41,6 +51,7 @@ class Secret:
     problem: str = ""
     """Why its rotation failed."""
     rotated: bool = False
+    kind: Kind = Kind.LOGIN
 
 
 def names(config: PlatformConfig) -> Iterator[Secret]:
@@ -50,6 +61,11 @@ def names(config: PlatformConfig) -> Iterator[Secret]:
     for system, services in issued.items():
         for service in services:
             yield Secret(f"{system}/{service}", f"every {hours[system]} h at the latest")
+    for record in config.around.records.values() if store else ():
+        for key in record.store_keys:
+            yield Secret(f"{record.name}/{key}", "none", kind=Kind.KEY)
+        for family in record.store_key_families:
+            yield Secret(f"{record.name}/{family}", "none", kind=Kind.FAMILY)
     systems = login_systems(config.data, config.around.records, (), config.security.databases, issued)
     for login, found in systems.items():
         for system in found:
@@ -101,10 +117,10 @@ def rotated(stack_name: str, chosen: Sequence[str]) -> list[Secret]:
 
 
 def _with_state(config: PlatformConfig, secrets: list[Secret], *, rotate: bool) -> list[Secret]:
-    names = [one.name for one in secrets if not one.refusal]
-    if not names:
+    asked = [one for one in secrets if not one.refusal]
+    if not asked:
         return secrets
-    state = _ask(config, names, rotate=rotate)
+    state = _ask(config, asked, rotate=rotate)
     return [
         replace(
             one,
@@ -119,7 +135,7 @@ def _with_state(config: PlatformConfig, secrets: list[Secret], *, rotate: bool) 
     ]
 
 
-def _ask(config: PlatformConfig, names: Sequence[str], *, rotate: bool) -> dict[str, dict[str, Any]]:
+def _ask(config: PlatformConfig, secrets: Sequence[Secret], *, rotate: bool) -> dict[str, dict[str, Any]]:
     """State by name, from the store, by the keeper's container with a token of the operator for ten minutes."""
     command = cluster.kubectl(cluster.is_local(config), config.cluster.context)
     base = [*command, "--namespace", config.cluster.namespace]
@@ -130,7 +146,9 @@ def _ask(config: PlatformConfig, names: Sequence[str], *, rotate: bool) -> dict[
     token = jobs.kubectl(
         base, _TASK, "create", "token", f"{AUDIENCE}-operator", "--audience", AUDIENCE, "--duration", "10m"
     ).strip()
-    asked = {"token": token, "secrets": {one: pods.get(one.partition("/")[2], 0) for one in names}, "rotate": rotate}
+    names = {kind: [one.name for one in secrets if one.kind is kind] for kind in Kind}
+    logins = {name: pods.get(name.partition("/")[2], 0) for name in names[Kind.LOGIN]}
+    asked = {**names, Kind.LOGIN: logins, "token": token, "rotate": rotate}
     place = ("exec", "-i", f"{AUDIENCE}-0", "-c", "keeper", "--")
     said = jobs.kubectl(base, _TASK, *place, "python3", "-m", "baonode", "rotation", given=json.dumps(asked))
     return {one["secret"]: one for one in json.loads(said)}

@@ -86,6 +86,8 @@ class Connections:
     objects: Objects | None = None
     versions: tuple[pulumi.Input[str], ...] = ()
     """Change with the passwords."""
+    store: Issuer | None = None
+    """The secret store, where the service has keys of its own there."""
 
 
 def connected(service: str, used: Connections) -> Bindings:
@@ -119,8 +121,7 @@ def connected(service: str, used: Connections) -> Bindings:
     if used.nats:
         environment["SERVICE_NATS_URL"] = used.nats.url
         by_store |= _log_in(used.nats.secret, NATS, secrets)
-    if by_store:
-        issuer = next(iter(by_store.values()))
+    if issuer := next(iter(by_store.values()), used.store):
         environment["SERVICE_STORE_URL"] = issuer.url
         environment["SERVICE_STORE_AUTHORITY"] = f"/etc/{service}/{_STORE_AUTHORITY}"
         environment["SERVICE_STORE_ISSUES"] = json.dumps(list(by_store))
@@ -167,6 +168,7 @@ def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
         if intent.buckets and data.objects
         else None,
         (logins.versions[service],) if service in logins.versions else (),
+        data.issuer if intent.store_keys or intent.store_key_families else None,
     )
     found = connected(service, used)
     return found if found.secrets or found.asks else Bindings()

@@ -130,6 +130,7 @@ class SecurityArea:
             {
                 "name": one.name,
                 "store_keys": dict(one.store_keys),
+                "store_key_families": list(one.store_key_families),
                 "database": one.name in issued.get(POSTGRES, ()),
                 "cache": one.name in issued.get(CACHE, ()),
                 "nats": one.name in issued.get(NATS, ()),

@@ -47,6 +47,8 @@ class StoreClientArgs(TypedDict):
     """Name of the service account. Pods with the label app.kubernetes.io/name of this value may connect."""
     store_keys: NotRequired[Mapping[str, KeyUse]]
     """Its keys by name: "ed25519" signs, "aes256-gcm96" encrypts. Default: none."""
+    store_key_families: NotRequired[Sequence[str]]
+    """Families of keys by name, which it makes, uses, rotates and destroys itself. Default: none."""
     database: NotRequired[bool]
     """Whether the store issues logins for the PostgreSQL database of its name. Default false."""
     cache: NotRequired[bool]
@@ -92,6 +94,9 @@ class StoreClient(Inputs):
     name: DnsLabel = Field(description="Name of the service account")
     store_keys: dict[DnsLabel, Annotated[KeyUse, Strict(False)]] = Field(
         default_factory=dict[str, KeyUse], description="Its keys by name"
+    )
+    store_key_families: list[DnsLabel] = Field(
+        default_factory=list[str], description="Families of keys by name, which it makes and destroys itself"
     )
     database: bool = Field(default=False, description="The store issues logins for the PostgreSQL database of its name")
     cache: bool = Field(default=False, description="The store issues logins for its keys in the cache")

@@ -8,7 +8,7 @@ Only the store's own pods may change rights, and they cannot read secrets.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from components.data.cache_rights import service_rules
@@ -36,6 +36,8 @@ SNAPSHOTS_ACCOUNT = f"{AUDIENCE}-snapshots"
 """Name of the schedule that saves snapshots, of its account, its login at the object store, and its bucket."""
 ROTATION = "rotation"
 """Begin of the names of secrets whose versions count the rotations of a service's login. They hold no secret value."""
+ROTATED = "rotated"
+"""Begin of the names of secrets whose versions count the finished rotations of a family of keys."""
 TOKEN_SECONDS, LONGEST_SECONDS = 3600, LONGEST_HOURS * 3600
 """A login expires after an hour, and can be renewed for a day. A login for a data server ends with it."""
 _ALL = ("create", "read", "update", "delete")
@@ -67,7 +69,7 @@ _CHANGE: Rules = {
     f"auth/{LOGIN}/role/+": _ALL,
     "identity/group/id/*": ("delete",),
     "identity/entity/id/*": ("read", "update"),
-    # Not below: the keeper must not rotate, export or delete keys.
+    # Not below, and not in families: the keeper must not rotate, export or delete keys.
     f"{KEYS}/keys/+": ("create", "update"),
     f"{DATABASES}/roles/+": _ALL,
 }
@@ -77,6 +79,7 @@ _OPERATE: Rules = {
     f"{SECRETS}/data/*": ("create", "update"),
     f"{SECRETS}/metadata/*": ("list", "read"),
     f"{KEYS}/keys/+": ("read",),
+    f"{KEYS}/keys/+/rotate": ("update",),
     # A rotation finds and ends logins for data servers. A lease does not show their passwords.
     f"sys/leases/lookup/{DATABASES}/creds/*": ("list", "sudo"),
     "sys/leases/lookup": ("update",),
@@ -103,6 +106,11 @@ class Client(Protocol):
     @property
     def store_keys(self) -> Mapping[str, KeyUse]:
         """Its own keys in the store, by name."""
+        ...
+
+    @property
+    def store_key_families(self) -> Sequence[str]:
+        """Its families of keys in the store, by name."""
         ...
 
     @property
@@ -137,6 +145,7 @@ def content(
     }
     registered = sorted({system for record in services.values() for system in _registered(record)})
     connections = sorted({system for record in services.values() for system in _systems(record)})
+    families = sorted(family(name, own) for name, record in services.items() for own in record.store_key_families)
     accounts = {
         **{name: name for name in services},
         KEEPER: AUDIENCE,
@@ -159,6 +168,7 @@ def content(
         "engines": {
             SECRETS: {"type": "kv", "options": {"version": "2"}},
             KEYS: {"type": "transit"},
+            **{one: {"type": "transit"} for one in families},
             **({DATABASES: {"type": "database"}} if connections else {}),
         },
         "policies": {name: policy(found) for name, found in rules.items()},
@@ -211,6 +221,11 @@ def beginning(namespace: str, kubernetes: Mapping[str, str]) -> dict[str, tuple[
 def key(service: str, name: str) -> str:
     """Name of a service's key. Services' names contain no dot, so it is unambiguous."""
     return f"{service}.{name}"
+
+
+def family(service: str, name: str) -> str:
+    """Engine that holds a family of a service's keys, and nothing else."""
+    return f"{KEYS}.{key(service, name)}"
 
 
 def policy(rules: Rules) -> str:
@@ -299,6 +314,14 @@ def _service(record: Client) -> Rules:
             found[f"{KEYS}/{act}/{own}"] = ("update",)
         if use is KeyUse.SIGN:
             found[f"{KEYS}/keys/{own}"] = ("read",)  # its public keys
+    for name in record.store_key_families:
+        engine = family(record.name, name)
+        found |= {f"{engine}/keys": ("list",), f"{engine}/keys/+": ("create", "update", "delete")}
+        # How many rotations it has finished. It reads how many were asked for.
+        found[f"{SECRETS}/data/{record.name}/{ROTATED}.{name}"] = ("create", "read", "update")
+        # The configuration of a key allows its deletion. Nothing allows an export.
+        found |= {f"{engine}/keys/+/{act}": ("update",) for act in ("config", "rotate")}
+        found |= {f"{engine}/{act}/+": ("update",) for act in ("encrypt", "decrypt")}
     return found
 
 

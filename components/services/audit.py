@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from components.config.base import Change, Section, setting
+from components.config.problems import Conflict
 from components.services.quotas import kept
 from components.services.record import (
     DEAD_LETTER_HANDLED,
@@ -40,10 +43,36 @@ class Audit(Bundled):
     """Append-only log of all events."""
 
     retention: AuditRetention = setting(Change.SAFE, "Retention of the content of entries", default=AuditRetention())
+    secret: bool = setting(
+        Change.DISRUPTIVE,
+        "Whether a Secret holds Audit's keys. false needs security.secretStore, which then holds them: from the start, "
+        "or once audit_keys_in_own_secret is 0 and no backup of the database is older than that",
+        default=True,
+    )
 
 
 def _variables(section: Audit, around: Surroundings) -> dict[str, str]:
-    return {**kept(section.retention), "SERVICE_BACKUP_DAYS": str(around.data.backup_days)}
+    return {**kept(section.retention), "SERVICE_BACKUP_DAYS": str(_backup_days(section, around))}
+
+
+def _backup_days(section: Audit, around: Surroundings) -> int:
+    """Days for which a destroyed key is in a backup. Only the secret store has all keys where there is no Secret."""
+    store = around.security.secret_store
+    if store is None or not around.data.backup_days:
+        return around.data.backup_days
+    snapshots = store.snapshots.keep_days if around.data.object_store else 0
+    return max(around.data.backup_days, snapshots) if section.secret else snapshots
+
+
+def _conflicts(section: Audit, around: Surroundings) -> Iterator[Conflict]:
+    if not section.secret and around.security.secret_store is None:
+        yield Conflict(
+            ("services", "audit", "secret"),
+            False,
+            "without security.secretStore, a Secret holds Audit's keys",
+            "set it to true, or add security.secretStore",
+            ("security.secretStore",),
+        )
 
 
 RECORD = ServiceRecord(
@@ -69,11 +98,14 @@ RECORD = ServiceRecord(
     ),
     outbox=(TENANT_ERASED, DEAD_LETTER_HANDLED),
     follows=("tenants",),
-    # These keys sign and encrypt the log. Without them, old checkpoints cannot be verified and old entries not read.
+    # These keys sign and encrypt the log. Without them, new checkpoints cannot be signed and old entries not read.
     own_secrets=("signing", "sealing"),
-    # Made where there is a secret store; Audit signs and seals with `own_secrets` so far.
-    store_keys={"signing": KeyUse.SIGN, "sealing": KeyUse.ENCRYPT},
+    holds_secrets=lambda section: section.secret,
+    # A secret store takes over: it signs, and holds one key for each tenant, whose shredding destroys it.
+    store_keys={"signing": KeyUse.SIGN},
+    store_key_families=("sealing",),
     asks_for_keys=True,
     scopes=("audit",),
     variables=_variables,
+    conflicts=_conflicts,
 )

@@ -149,8 +149,8 @@ class _KeepsSecretsResources(NamedTuple):
     """Resources of a service with secrets of its own."""
 
     service: AiService
-    keys: Logins
-    """Its secrets."""
+    keys: Logins | None
+    """Its secrets; None: the secret store holds all its keys."""
 
 
 class _KeepsSecrets(PlatformComponent):
@@ -167,10 +167,13 @@ class _KeepsSecrets(PlatformComponent):
         args: AiServiceArgs,
         *,
         keep: bool,
+        held: bool = True,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai", f"{name}-part", {}, opts)
-        keys, args = _own_secrets(name, record, args, self.child(protect=True) if keep else self.child())
+        keys = None
+        if held:
+            keys, args = _own_secrets(name, record, args, self.child(protect=True) if keep else self.child())
         service = AiService(name, intent, args, self.child())
         self.url, self.ports, self.leaves = service.url, service.ports, service.leaves
         self.resources = _KeepsSecretsResources(service, keys)
@@ -207,7 +210,8 @@ def make(
     if record.component == AiService.__name__:
         return AiService(name, wanted, args, opts)
     component = type(record.component, (_KeepsSecrets,), {})  # the class name is part of the component's type token
-    return component(name, record, wanted, args, keep=data.keeps, opts=opts)
+    held = record.holds_secrets(config.services.there[record.name])
+    return component(name, record, wanted, args, keep=data.keeps, held=held, opts=opts)
 
 
 def callers(config: PlatformConfig) -> Mapping[str, tuple[str, ...]]:

@@ -116,6 +116,11 @@ class DataIntent:
     """Object store buckets that the service uses."""
     collections: bool = False
     """Whether the service owns the vector database's collections."""
+    store_keys: Mapping[str, KeyUse] = field(default_factory=dict[str, KeyUse])
+    """The service's keys in the secret store, by name. It uses them there, and cannot read them."""
+    store_key_families: tuple[str, ...] = ()
+    """Families of keys in the secret store, by name: the service makes, uses, rotates and destroys their keys, such as
+    one for each tenant, and cannot read them."""
 
     @property
     def speaks(self) -> bool:
@@ -169,6 +174,10 @@ def _no_variables(section: Any, around: Surroundings) -> Mapping[str, str]:
 
 def _no_secrets(section: Any, around: Surroundings) -> Mapping[str, tuple[str, str]]:
     return {}
+
+
+def _holds_secrets(section: Any) -> bool:
+    return True
 
 
 def _no_conflicts(section: Any, around: Surroundings) -> Iterator[Conflict]:
@@ -229,8 +238,8 @@ class ServiceRecord(DataIntent):
     """Parts of the data layer that must be ready first, besides those whose addresses the service receives."""
     own_secrets: tuple[str, ...] = ()
     """Secrets that are generated once and not rotated with passwords. File: SERVICE_<NAME>_SECRET."""
-    store_keys: Mapping[str, KeyUse] = field(default_factory=dict[str, KeyUse])
-    """The service's keys in the secret store, by name. It uses them there, and cannot read them."""
+    holds_secrets: Callable[[Any], bool] = _holds_secrets
+    """Hook: whether an environment with this section of the service has `own_secrets`."""
     keeps_keys: bool = False
     """Whether the service manages API keys. It receives the installation key, and other services require keys."""
     asks_for_keys: bool = False

@@ -52,7 +52,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
                 found[Access(name, READ, f"{_SYSTEMS[part]} of {_LOGIN}{name}")] = reason
         if record.keeps_keys and config.security.keycloak:
             found[Access(name, READ, f"secret of {_LOGIN}keycloak-portal")] = "it logs people in"
-        for secret in record.own_secrets:
+        held = record.own_secrets if record.holds_secrets(config.services.there[name]) else ()
+        for secret in held:
             found[Access(name, READ, f"{secret} of {_LOGIN}{name}-keys")] = f"record of {name}: own_secrets"
     # Parts of the data layer check or set passwords; what they mount is theirs to have. Services must not.
     for access in granted(rendered):

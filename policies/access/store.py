@@ -24,6 +24,8 @@ _ACTS: Mapping[KeyUse, tuple[str, ...]] = {
     KeyUse.SIGN: ("sign", "verify"),
     KeyUse.ENCRYPT: ("encrypt", "decrypt", "rewrap"),
 }
+_FAMILY = "transit."
+"""Begin of the names of engines that hold a family of keys."""
 _CHANGES = {"create", "update", "patch", "delete", "sudo"}
 
 
@@ -83,8 +85,23 @@ def _requests(content: Mapping[str, Any]) -> Iterator[tuple[str, str, str, set[s
         yield "see", f"the key {key}", f"transit/keys/{key}", {"read"}
         yield "make", f"the key {key}", f"transit/keys/{key}", {"create", "update"}
         yield "delete", f"the key {key}", f"transit/keys/{key}", {"delete"}
+        yield "rotate", f"the key {key}", f"transit/keys/{key}/rotate", {"update", "create"}
         yield "export", f"the key {key}", f"transit/export/encryption-key/{key}/latest", {"read"}
         yield "reconfigure", f"the key {key}", f"transit/keys/{key}/config", {"update", "create"}
+    for family in sorted({*(one for one in content["engines"] if one.startswith(_FAMILY)), f"{_FAMILY}{FOREIGN}.keys"}):
+        target = f"the keys {family.removeprefix(_FAMILY)}"
+        for act in ("sign", "verify", "encrypt", "decrypt", "rewrap", "hmac"):
+            yield act, f"with {target}", f"{family}/{act}/x", {"update", "create"}
+        counted = family.removeprefix(_FAMILY).replace(".", "/rotated.", 1)
+        yield "count", f"finished rotations of {target}", f"kv/data/{counted}", _CHANGES
+        yield "list", target, f"{family}/keys", {"list"}
+        yield "see", target, f"{family}/keys/x", {"read"}
+        yield "make", target, f"{family}/keys/x", {"create", "update"}
+        yield "delete", target, f"{family}/keys/x", {"delete"}
+        yield "rotate", target, f"{family}/keys/x/rotate", {"update", "create"}
+        yield "reconfigure", target, f"{family}/keys/x/config", {"update", "create"}
+        for way in ("export/encryption-key", "backup"):
+            yield "export", target, f"{family}/{way}/x", {"read"}
     for what, path in (
         ("policies", "sys/policies/acl/x"),
         ("roles", "auth/kubernetes/role/x"),
@@ -121,7 +138,7 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     found = dict[Access, str]()
     if not config.security.secret_store:
         return found
-    records, keys = uses.records(config), list[str]()
+    records, keys, families = uses.records(config), list[str](), list[str]()
     for name, record in records.items():
         found[Access(name, "read", f"secrets of {name}")] = f"record of {name}"
         if name in uses.issued(config):
@@ -138,6 +155,14 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
                 found[Access(name, act, f"with the key {key}")] = reason
             if use is KeyUse.SIGN:
                 found[Access(name, "see", f"the key {key}")] = reason
+        for own in record.store_key_families:
+            target, reason = f"the keys {name}.{own}", f"record of {name}: store_key_families"
+            for act in ("list", "make", "delete", "rotate", "reconfigure"):
+                found[Access(name, act, target)] = reason
+            for act in ("encrypt", "decrypt"):
+                found[Access(name, act, f"with {target}")] = reason
+            families.append(target)
+            found[Access(name, "count", f"finished rotations of {target}")] = reason
     for what in ("policies", "roles", "engines", "ways to log in"):
         found[Access(KEEPER, "change", what)] = "the keeper makes what is declared"
     if uses.issued(config):
@@ -146,9 +171,13 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
     if uses.issued_cache(config):
         target = "the connection to the cache"
         found[Access(uses.DATABASE_TASK, "change", target)] = "the task connects the store to the cache"
+    for target in (*families, f"the keys {FOREIGN}.keys"):
+        why = "people write secrets, such as a provider's key"
+        found[Access(OPERATOR, "count", f"finished rotations of {target}")] = why
     for key in (*keys, f"{FOREIGN}.key"):
         found[Access(KEEPER, "make", f"the key {key}")] = "the keeper makes what is declared"
         found[Access(OPERATOR, "see", f"the key {key}")] = "people see versions of keys"
+        found[Access(OPERATOR, "rotate", f"the key {key}")] = "people rotate keys"
     for name in (*records, FOREIGN):
         found[Access(OPERATOR, "write", f"secrets of {name}")] = "people write secrets, such as a provider's key"
         for logins in (f"logins for the database {name}", f"logins for the cache of {name}"):

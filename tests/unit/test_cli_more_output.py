@@ -133,6 +133,8 @@ class StoreCluster:
             problem = "" if self.taken else "1 of 2 pods have a new login; the old logins stay until they expire"
             state = {"rotations": 1, "at": "2026-11-27T12:00:00.5Z", "logins": 2, "ended": 0}
             made = [{"secret": name, "problem": "", **state} for name in self.asked["secrets"]]
+            keys = (*self.asked["keys"], *self.asked["families"])
+            made = [*({"secret": name, "problem": "", **state, "logins": 0} for name in keys), *made]
             made[-1]["problem"] = problem if self.asked["rotate"] else ""
             said = json.dumps(made)
         return SimpleNamespace(returncode=0, stdout=said, stderr="")

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.config.parse import parse
+from components.config.problems import ConfigError
 from components.observability import alerts
 from components.security import store_names, store_rights, store_settings
 from components.security.store_rights import SNAPSHOTS_ACCOUNT
@@ -344,12 +346,43 @@ def test_its_alerts_are_there_only_with_it() -> None:
     assert {"SecretStoreSealed", "SecretStoreDown", "SecretStoreNotConfigured"} <= alerting(PART)
 
 
+def audited(**audit: Any) -> tuple[pulumi.runtime.MockResourceArgs, ...]:
+    """An environment with a store, and this section of Audit."""
+    file = without_servers("local")
+    services = {**file["services"], "audit": audit}
+    return registered_of(file | {"services": services, "security": {"secretStore": {"replicas": 1}}})
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_audit_has_keys_in_the_store_and_a_secret_only_where_it_is_asked_for(held: bool) -> None:
+    resources = audited(secret=held)
+    named = [(r, r.inputs["metadata"].get("name")) for r in resources if r.typ.startswith("kubernetes:")]
+    secrets = [r for r, name in named if r.typ.endswith(":Secret") and name == "login-audit-keys"]
+    passwords = [r for r in resources if r.typ.endswith(":RandomPassword") and "audit-keys" in r.name]
+    assert (len(secrets), len(passwords)) == (int(held), int(held))
+    (pod,) = [
+        r.inputs["spec"]["template"]["spec"] for r, name in named if r.typ.endswith(":Deployment") and name == "audit"
+    ]
+    variables = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
+    assert "SERVICE_STORE_URL" in variables
+    assert ("SERVICE_SIGNING_SECRET" in str(pod)) == held
+
+
+def test_without_a_store_audit_needs_its_secret() -> None:
+    file = without_servers("local")
+    with pytest.raises(ConfigError) as error:
+        parse(file | {"services": {**file["services"], "audit": {"secret": False}}})
+    (problem,) = error.value.problems
+    assert problem.path.endswith("services.audit.secret") and "security.secretStore" in problem.fix
+
+
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
 RECORDS = st.lists(
     st.builds(
-        lambda name, keys: ServiceRecord(name, store_keys=keys),
+        lambda name, keys, families: ServiceRecord(name, store_keys=keys, store_key_families=tuple(families)),
         NAMES,
         st.dictionaries(NAMES, st.sampled_from(KeyUse), max_size=3),
+        st.sets(NAMES, max_size=2),
     ),
     min_size=2,
     max_size=6,
@@ -371,6 +404,11 @@ def test_no_rule_of_a_service_reaches_what_another_owns(records: list[ServiceRec
         record.name: [
             f"kv/data/{record.name}/any",
             *(f"transit/{act}/{record.name}.{key}" for key in record.store_keys for act in ("sign", "decrypt", "keys")),
+            *(
+                f"{store_rights.family(record.name, one)}/{act}/any"
+                for one in record.store_key_families
+                for act in ("keys", "encrypt", "decrypt")
+            ),
         ]
         for record in records
     }
@@ -391,6 +429,8 @@ def test_a_role_has_one_account_and_the_policy_of_its_name(records: list[Service
     for name, role in content["roles"].items():
         assert (role["token_policies"], role["token_no_default_policy"]) == ([name], True)
         assert role["bound_service_account_namespaces"] == ["space"]
+    families = {store_rights.family(r.name, one) for r in records for one in r.store_key_families}
+    assert content["engines"].keys() - {"kv", "transit"} == families
     assert content["keys"] == {f"{r.name}.{key}": use for r in records for key, use in r.store_keys.items()}
 
 

@@ -75,6 +75,13 @@ def acts(key: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"transit/keys/{key}/{act}", {}
 
 
+def families() -> Iterator[tuple[str, str]]:
+    """(service, engine) of all families of keys."""
+    for name, one in SERVICES.items():
+        for own in one.store_key_families:
+            yield name, store_rights.family(name, own)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_reads_its_own_secrets_and_no_others(filled: Store, service: str) -> None:
     client = filled.client(service)
@@ -101,6 +108,30 @@ def test_a_service_can_use_exactly_the_keys_of_its_record(filled: Store, service
         assert can(client, "GET", f"transit/keys/{key}") == (own and use is KeyUse.SIGN)
         assert not can(client, "POST", f"transit/keys/{service}.another", {"type": use.value})
         assert not can(client, "DELETE", f"transit/keys/{key}")
+
+
+@pytest.mark.parametrize("role", [*SERVICES, store_rights.CHECK, store_rights.KEEPER, store_rights.OPERATOR])
+def test_only_a_service_itself_makes_uses_and_destroys_the_keys_of_its_families(filled: Store, role: str) -> None:
+    accounts = {account: found for found, account in ROLES.items()}
+    client = filled.client(accounts[role], role)
+    text = base64.b64encode(b"text").decode()
+    body = {"plaintext": text, "ciphertext": "vault:v1:x", "input": text, "deletion_allowed": True}
+    allowed = ("keys/x", "keys/x/config", "keys/x/rotate", "encrypt/x", "decrypt/x")
+    for service, engine in families():
+        for path in (
+            *allowed,
+            "rewrap/x",
+            "keys/x/trim",
+            "keys/x/import",
+            "restore/x",
+            "hmac/x",
+            "datakey/plaintext/x",
+        ):
+            assert can(client, "POST", f"{engine}/{path}", body) == (role == service and path in allowed), path
+        for path in ("export/encryption-key/x", "backup/x", "keys/x"):
+            assert not can(client, "GET", f"{engine}/{path}"), path
+        assert can(client, "GET", f"{engine}/keys?list=true") == (role == service)
+        assert can(client, "DELETE", f"{engine}/keys/x") == (role == service)
 
 
 @pytest.mark.parametrize("role", [*SERVICES, store_rights.CHECK, store_rights.OPERATOR])
@@ -132,7 +163,8 @@ def test_only_a_service_itself_reads_its_secrets(filled: Store, account: str) ->
     until(lambda: filled.client().status()["standby"] is False)
     client = filled.client(account, ROLES[account])
     assert not any(can(client, "GET", f"kv/data/{service}/provider") for service in SERVICES)
-    assert not any(can(client, "POST", path, body) for key in KEYS for path, body in acts(key))
+    allowed = {path for key in KEYS for path, body in acts(key) if can(client, "POST", path, body)}
+    assert allowed == ({f"transit/keys/{key}/rotate" for key in KEYS} if account == OPERATOR else set())
 
 
 def test_an_account_has_no_role_but_its_own(filled: Store) -> None:
@@ -216,7 +248,9 @@ def test_an_engine_of_another_release_is_kept_but_inaccessible(filled: Store) ->
 def test_a_service_that_is_switched_off_loses_its_rights_and_keeps_secrets_and_keys(filled: Store) -> None:
     audit = filled.client("audit")
     text = base64.b64encode(b"an old entry").decode()
-    sealed = audit.ask("POST", "transit/encrypt/audit.sealing", {"plaintext": text})["data"]["ciphertext"]
+    ((_, engine),) = families()
+    audit.write(f"{engine}/keys/tenant", {"type": "aes256-gcm96"})
+    sealed = audit.ask("POST", f"{engine}/encrypt/tenant", {"plaintext": text})["data"]["ciphertext"]
     filled.declare({name: one for name, one in SERVICES.items() if name != "audit"})
     until(lambda: "remove: auth/kubernetes/role/audit" in filled.log("keep"))
     with pytest.raises(Refused):
@@ -224,7 +258,7 @@ def test_a_service_that_is_switched_off_loses_its_rights_and_keeps_secrets_and_k
     assert not can(audit, "GET", "kv/data/audit/provider")  # existing tokens lose their rights, too
     filled.declare()
     until(lambda: can(filled.client("audit"), "GET", "kv/data/audit/provider"))
-    again = filled.client("audit").ask("POST", "transit/decrypt/audit.sealing", {"ciphertext": sealed})
+    again = filled.client("audit").ask("POST", f"{engine}/decrypt/tenant", {"ciphertext": sealed})
     assert base64.b64decode(again["data"]["plaintext"]) == b"an old entry"
 
 
@@ -283,7 +317,10 @@ def test_two_that_configure_at_once_and_are_killed_in_between_come_to_the_same_c
     other = Store(store.folder.parent / "other", store.cluster, ports(1))
     other.environment |= {"STORE_ADDRESS": store.url, "STORE_DATA": str(store.folder / "data")}
     other.environment["STORE_DECLARED"] = str(store.folder / "documents")
-    half = {name: dataclasses.replace(one, store_keys={}) for name, one in list(SERVICES.items())[::2]}
+    half = {
+        name: dataclasses.replace(one, store_keys={}, store_key_families=())
+        for name, one in list(SERVICES.items())[::2]
+    }
     chance = random.Random(21)
     store.start("serve")
     until(lambda: store.client().status()["initialized"], why=store.log)

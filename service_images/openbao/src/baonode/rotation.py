@@ -1,4 +1,4 @@
-"""Rotates the services' logins for data servers, as the operator. `forge rotate` runs it in the keeper's container.
+"""Rotates the services' logins and keys, as the operator. `forge rotate` runs it in the keeper's container.
 
 Each pod looks for a rotation every ten seconds, gets another login, and ends the old one when nothing uses it. What is
 left after the longest overlap belongs to no pod, such as to one that was killed, and is ended here.
@@ -14,8 +14,9 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from baonode import layout
+from baonode import key_rotation, layout
 from baonode.client import Client
+from baonode.rotated import Rotated
 
 ROLE = "platform.operator"
 OVERLAP_S = 150.0
@@ -53,29 +54,24 @@ def _place(secret: str) -> _Place:
     return _Place(f"sys/leases/lookup/{path}", "", ("POST", f"sys/leases/revoke-prefix/{path}"), count)
 
 
-@dataclass
-class Rotated:
-    """State of the logins of one service for one data server."""
-
-    secret: str
-    """<system>/<service>."""
-    rotations: int = 0
-    at: str = ""
-    """Time of the last rotation (RFC 3339); empty: never."""
-    logins: int = 0
-    """Logins that are in use."""
-    ended: int = 0
-    """Logins that belonged to no pod, and were ended here."""
-    problem: str = ""
-
-
 def main() -> int:
-    """Read {"token", "secrets": {name: pods}, "rotate"} from standard input, and print the state of each secret."""
+    """Read what is asked from standard input, and print the state of each secret.
+
+    {"token", "secrets": {login: pods}, "keys": [name], "families": [name], "rotate"}
+    """
     asked = json.load(sys.stdin)
     client = Client(layout.address(), layout.authority())
     client.login(ROLE, asked["token"])
+    keys, families = asked["keys"], asked["families"]
     try:
-        found = rotate(client, asked["secrets"]) if asked["rotate"] else [_state(client, n) for n in asked["secrets"]]
+        if asked["rotate"]:
+            found = key_rotation.rotate(client, keys, families, OVERLAP_S) + rotate(client, asked["secrets"])
+        else:
+            found = [
+                *(key_rotation.key_state(client, name) for name in keys),
+                *(key_rotation.family_state(client, name) for name in families),
+                *(_state(client, name) for name in asked["secrets"]),
+            ]
     finally:
         client.logout()
     print(json.dumps([asdict(one) for one in found]))
