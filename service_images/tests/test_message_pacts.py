@@ -31,6 +31,7 @@ from audit.__main__ import create as create_audit  # noqa: E402
 from audit.erasing import Erasure  # noqa: E402
 from audit.ledger import Ledger  # noqa: E402
 from audit.sealing import Keys  # noqa: E402
+from audit.signing import Signing  # noqa: E402
 from billing import erasing  # noqa: E402
 from billing.__main__ import BillingSettings  # noqa: E402
 from billing.__main__ import create as create_billing  # noqa: E402
@@ -259,8 +260,8 @@ def _take_erasure(rooms: Rooms, reader: str, body: str | bytes | None) -> None:
     async def run() -> None:
         database = Database(ServiceSettings(name=reader, **rooms.settings[reader]))
         await database.open()
-        keys, signer = Keys("seal"), Ed25519PrivateKey.generate()
-        ways = {"billing": erasing.erase, "audit": Erasure(database, Ledger(database, keys, signer, "a"), keys).erase}
+        keys, signing = Keys("seal"), Signing("a", Ed25519PrivateKey.generate())
+        ways = {"billing": erasing.erase, "audit": Erasure(database, Ledger(database, keys, signing), keys).erase}
         await Erasing(database, reader, ways[reader]).handle([kafka.reader(Deleted)(body or b"")])
         await database.close()
 

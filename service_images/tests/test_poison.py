@@ -19,7 +19,7 @@ SOURCES = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(SOURCES / "kit" / "tests"), *(str(SOURCES / name / "src") for name in ("kit", "audit", "billing"))]
 
 from audit.__main__ import AuditSettings  # noqa: E402
-from audit.__main__ import consumer as audit_consumer  # noqa: E402
+from audit.__main__ import Log as AuditLog  # noqa: E402
 from billing.__main__ import BillingSettings  # noqa: E402
 from billing.__main__ import consumer as billing_consumer  # noqa: E402
 from kafka_messages import Received  # noqa: E402
@@ -91,7 +91,7 @@ async def _consumed(reader: str, server: Any, contents: Sequence[tuple[bytes, by
         secrets = {"signing_secret": "of this test", "sealing_secret": "of this test"}
         made: Any = AuditSettings(**there, **secrets)
         database = Database(made)
-        events, _ = audit_consumer(made, database)
+        events, _ = AuditLog.of(made, database).consumer(made)
     else:
         made = BillingSettings(**there)
         database = Database(made)

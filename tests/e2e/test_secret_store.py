@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,6 +24,7 @@ import psutil
 import pytest
 from kubernetes import client
 
+from cli import audit_log
 from cli.cluster import kubectl
 from components.security import store_rights
 from components.security.area import KEY_SECRET
@@ -33,9 +35,10 @@ from tests.waiting import until
 
 pytestmark = [pytest.mark.drill("secret-store"), pytest.mark.timeout(1500)]
 NAME, POD = "secrets", f"{PART}-0"
-OPERATOR, SERVICE, DATABASE, CACHED = f"{PART}-operator", "router", "user", "prompt"
-ISSUED = {f"postgres/{DATABASE}", f"postgres/{CACHED}", f"cache/{CACHED}"}
-ISSUED |= {f"nats/{service}" for service in (SERVICE, DATABASE, CACHED)}
+OPERATOR, SERVICE, DATABASE, CACHED, AUDIT = f"{PART}-operator", "router", "user", "prompt", "audit"
+ISSUED = {f"postgres/{DATABASE}", f"postgres/{CACHED}", f"postgres/{AUDIT}", f"cache/{CACHED}"}
+ISSUED |= {f"nats/{service}" for service in (SERVICE, DATABASE, CACHED, AUDIT)}
+KEYS = {f"{AUDIT}/signing", f"{AUDIT}/sealing"}
 TENANT = "people"
 PROMPT = {"name": "greeting", "prompt": "Hello {{ name }}", "labels": ["production"]}
 
@@ -186,7 +189,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, api: client.ApiClient) -> It
         "cache": {"resources": {"cpu": "20m", "memory": "64Mi"}},
     }
     sized = {"resources": {"cpu": "20m", "memory": "192Mi"}}
-    services = {"router": sized, DATABASE: sized, CACHED: sized}
+    services = {"router": sized, DATABASE: sized, CACHED: sized, AUDIT: {**sized, "secret": False}}
     with beside(folder, NAME, 8450, api, data=data, security=security, services=services) as made:
         cluster = Cluster(api, made)
         assert "not ready" not in cluster.forge("status")
@@ -215,7 +218,7 @@ def test_only_the_account_of_a_role_logs_in(store: Cluster) -> None:
 
 def test_no_secret_has_an_issued_password(store: Cluster) -> None:
     names = {one.metadata.name for one in store.core.list_namespaced_secret(NAME).items}
-    for service in (SERVICE, DATABASE, CACHED):
+    for service in (SERVICE, DATABASE, CACHED, AUDIT, f"{AUDIT}-keys"):
         assert f"login-{service}" not in names
 
 
@@ -230,8 +233,9 @@ def test_a_rotation_of_all_secrets_fails_no_request(store: Cluster) -> None:
         try:
             for _ in range(2):
                 done = json.loads(store.forge("rotate", "--all", "-o", "json"))["secrets"]
-                assert {one["name"] for one in done} == ISSUED
-                assert [one for one in done if not one["rotated"] or one["logins"] != 1] == []
+                assert {one["name"] for one in done} == ISSUED | KEYS
+                wrong = [one for one in done if not one["rotated"] or one["logins"] != (one["name"] not in KEYS)]
+                assert wrong == []
         finally:
             ended.set()
         seconds = time.monotonic() - begun
@@ -263,6 +267,61 @@ def test_a_change_reaches_services_while_logins_for_nats_are_rotated(store: Clus
     print(f"{number} keys reached the service during a rotation")
     for one in json.loads(rotating.result())["secrets"]:
         assert (one["rotated"], one["logins"]) == (True, 1)
+
+
+def audited(tenant: str) -> dict[str, Any]:
+    """An event of a tenant."""
+    return {
+        "specversion": "1.0",
+        "id": uuid.uuid4().hex,
+        "source": "/tests",
+        "type": "dev.cogniforge.user.changed.v1",
+        "time": "2026-11-28T10:00:00Z",
+        "subject": "user/1",
+        "data": {"tenant": tenant, "kind": "user", "change": "updated"},
+    }
+
+
+def test_audit_signs_and_encrypts_with_keys_in_the_store(store: Cluster) -> None:
+    note, engine = audit_log.load("note"), store_rights.family(AUDIT, "sealing")
+    token = store.token(AUDIT, AUDIT)
+
+    def keys() -> set[str]:
+        found = store.ask("GET", f"{engine}/keys?list=true", token)
+        return set(found.json()["data"]["keys"]) if found.status_code == 200 else set()
+
+    def size() -> int:
+        text = http.get("/v1/audit/checkpoint")
+        return note.verify(text.text, http.get("/v1/audit/key").text).size if text.status_code == 200 else 0
+
+    def shown(tenant: str) -> list[dict[str, Any]]:
+        return http.get("/v1/audit/events", params={"tenant": tenant}).json()["entries"]
+
+    with store.client(AUDIT) as http:
+        before = keys()
+        assert http.post("/v1/audit/events", json=[audited("stays"), audited("gone")]).status_code == 201
+        made = keys() - before
+        assert len(made) >= 2
+        until(lambda: size() >= 2, 30)
+        old = http.get("/v1/audit/checkpoint").text
+        other = store.token(SERVICE, SERVICE)
+        for name in made:
+            assert store.ask("DELETE", f"{engine}/keys/{name}", other).status_code == 403
+        store.forge("rotate", *KEYS)
+        until(lambda: len(http.get("/v1/audit/key").text.splitlines()) >= 2, 30)
+        note.verify(old, http.get("/v1/audit/key").text)
+        assert http.post("/v1/audit/tenants/gone/shred").json()["destroyed"] is True
+        assert len(made - keys()) == 1
+        assert [("data" in one) for one in shown("gone")] == [False]
+        # Sealed: the tenant's entries are read and written, and the last checkpoint is there.
+        until(lambda: size() >= 3, 30)
+        sealed = size()
+        assert store.ask("POST", "sys/seal", store.token(OPERATOR, store_rights.OPERATOR)).status_code == 204
+        assert http.post("/v1/audit/events", json=[audited("stays")]).status_code == 201
+        assert ([("data" in one) for one in shown("stays")], size()) == ([True, True], sealed)
+        store.renew()
+        until(store.configured, 120)
+        until(lambda: size() > sealed, 60)
 
 
 def test_nats_restarts_while_the_store_is_away(store: Cluster) -> None:

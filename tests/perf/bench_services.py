@@ -21,6 +21,7 @@ sys.path[:0] = [str(SOURCES.parent), *(str(SOURCES / name / "src") for name in (
 
 from audit.ledger import Ledger  # noqa: E402
 from audit.sealing import Keys  # noqa: E402
+from audit.signing import Signing  # noqa: E402
 from billing import intake  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: E402
 from kit import migrate  # noqa: E402
@@ -124,7 +125,7 @@ async def run(server: PostgresServer) -> None:
     base = await peer(server)
     audit = Database(prepared(server, "audit"))
     await audit.open()
-    ledger = Ledger(audit, Keys("secret"), Ed25519PrivateKey.generate(), "bench")
+    ledger = Ledger(audit, Keys("secret"), Signing("bench", Ed25519PrivateKey.generate()))
     rate = await measure("Audit: sealed, hashed, under a signed checkpoint, on disk", ledger.append)
     print(f"{'':60} {rate / base:10.2f} of the peer")
     await audit.close()

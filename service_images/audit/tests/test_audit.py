@@ -13,9 +13,7 @@ import httpx
 import psycopg
 import pytest
 from audit import tiles, verify
-from audit.__main__ import AuditSettings, _keys, create
-from audit.erasing import Erasure
-from audit.ledger import Ledger
+from audit.__main__ import AuditSettings, Log, create
 from audit_events import event
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -115,7 +113,8 @@ def test_how_something_was_at_a_time(audit: httpx.Client, write: Write) -> None:
 
 def test_shredding_loses_the_content_and_keeps_the_log_valid(audit: httpx.Client, write: Write, tmp_path: Path) -> None:
     write(event("gone", data={"tenant": "gone", "secret": "unforgettable"}), event("stays"))
-    assert audit.post("/v1/audit/tenants/gone/shred").json() == {"shredded": True, "backups_until": None}
+    said = audit.post("/v1/audit/tenants/gone/shred").json()
+    assert said == {"shredded": True, "backups_until": None, "destroyed": True}
     shown = audit.get("/v1/audit/events", params={"tenant": "gone"}).json()["entries"][0]
     assert shown["shredded"] is True
     assert "unforgettable" not in json.dumps(shown)
@@ -143,10 +142,10 @@ def delete(settings: AuditSettings) -> Callable[[str], None]:
     """Run Audit's erasure of a deleted tenant, with a repeated event."""
 
     async def hear(tenant: str) -> None:
-        database, (keys, signer) = Database(settings), _keys(settings)
+        log, event_ = Log.of(settings, Database(settings)), {"tenant": tenant}
+        database = log.database
         await database.open()
-        erasure, event_ = Erasure(database, Ledger(database, keys, signer, settings.origin), keys), {"tenant": tenant}
-        await Erasing(database, "audit", erasure.erase).handle([{"data": event_}, {"data": event_}])
+        await Erasing(database, "audit", log.erasure.erase).handle([{"data": event_}, {"data": event_}])
         await database.close()
 
     return lambda tenant: asyncio.run(hear(tenant))

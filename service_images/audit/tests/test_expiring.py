@@ -12,9 +12,8 @@ import httpx
 import psycopg
 import pytest
 from audit import verify
-from audit.__main__ import TOPICS, AuditSettings, _keys
+from audit.__main__ import TOPICS, AuditSettings, Log
 from audit.expiring import CLASSES, SECURITY, Expiring, class_of
-from audit.ledger import Ledger
 from audit_events import event
 from kit.database import Database
 from kit.retention import Retention
@@ -35,10 +34,9 @@ def expire(settings: AuditSettings) -> Callable[[], None]:
     """Run Audit's hourly task."""
 
     async def once() -> None:
-        database, (keys, signer) = Database(settings), _keys(settings)
+        log = Log.of(settings, database := Database(settings))
         await database.open()
-        ledger = Ledger(database, keys, signer, settings.origin)
-        retention = Retention(database, *Expiring(database, ledger).after(DAYS))
+        retention = Retention(database, *Expiring(log.ledger).after(DAYS))
         while await retention.once():
             pass
         await database.close()

@@ -137,6 +137,8 @@ class Shredded(Model):
     shredded: bool
     backups_until: datetime | None
     """When the last backup that contains the key expires; null if the retention of backups is not configured."""
+    destroyed: bool
+    """Whether the secret store, if there is one, has destroyed the key; false: it follows once the store answers."""
 
 
 def document() -> dict[str, Any]:
@@ -147,11 +149,9 @@ def document() -> dict[str, Any]:
 class Api:
     """REST operations on one ledger."""
 
-    def __init__(
-        self, database: Database, ledger: Ledger, erasure: Erasure, public_key: str, backup_days: int = 0
-    ) -> None:
-        """`backup_days`: retention of database backups in days; 0 means unknown."""
-        self._database, self._ledger, self._public_key = database, ledger, public_key
+    def __init__(self, database: Database, ledger: Ledger, erasure: Erasure, backup_days: int = 0) -> None:
+        """`backup_days`: retention of the backups that contain keys, in days; 0 means unknown."""
+        self._database, self._ledger = database, ledger
         self._erasure, self._backup_days = erasure, backup_days
 
     def operations(self) -> list[Operation]:
@@ -182,7 +182,7 @@ class Api:
                       parameters=_TENANT, failures=(404,), **operators),
             Operation("GET", PREFIX + "/checkpoint", "Get the newest checkpoint.", self.checkpoint, media=text,
                       failures=(404,), **anybody),
-            Operation("GET", PREFIX + "/key", "Get the public key that verifies checkpoints.", self.key, media=text,
+            Operation("GET", PREFIX + "/key", "Get the public keys that verify checkpoints.", self.key, media=text,
                       **anybody),
             Operation("GET", PREFIX + "/tile/{place:path}", "Get a tile; operators can also get bundles of entries "
                       "(C2SP tlog-tiles).", self.tile, media=raw, failures=(404,), parameters=place, **anybody),
@@ -279,7 +279,7 @@ class Api:
             if not await self._erasure.shred(connection, tenant, caller.tenant, caller.actor):
                 raise ApiError(404, "The tenant has no encryption key.", ErrorType.NOT_FOUND)
         ends = datetime.now(UTC) + timedelta(days=self._backup_days) if self._backup_days else None
-        return Shredded(shredded=True, backups_until=ends)
+        return Shredded(shredded=True, backups_until=ends, destroyed=await self._erasure.destroyed(tenant))
 
     async def checkpoint(self, _: Call[Any, None]) -> Response:
         """Returns a signed note (C2SP)."""
@@ -288,8 +288,12 @@ class Api:
         return PlainTextResponse(text)
 
     async def key(self, _: Call[Any, None]) -> Response:
-        """Returns the key in the format of `audit verify`."""
-        return PlainTextResponse(f"{self._public_key}\n")
+        """Returns the keys in the format of `audit verify`: the one in use, then earlier ones.
+
+        An earlier key is followed by the size of the log up to which it counts.
+        """
+        async with self._database.transaction() as connection:
+            return PlainTextResponse(await self._ledger.published(connection))
 
     async def tile(self, call: Call[Any, None]) -> Response:
         """/tile/<level or "entries">/<number>[.p/<width>]."""

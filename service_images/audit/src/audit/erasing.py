@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kit import events
 from kit.database import Connection, Database
+from kit.errors import unavailable
 
 from audit.ledger import Ledger
 from audit.sealing import Keys
@@ -31,12 +32,21 @@ class Erasure:
         await self._keys.refuse(connection, tenant)
 
     async def shred(self, connection: Connection, tenant: str, whose: str, actor: str) -> bool:
-        """Destroy a tenant's key, and record that in an entry of tenant `whose`. Returns False if it has no key."""
+        """Destroy a tenant's key, and record that in an entry of tenant `whose`. Returns False if it has no key.
+
+        The key in the secret store is destroyed once the transaction is committed. Raises ApiError(503) if the store
+        is away and has not opened the key of `whose` yet.
+        """
+        if await self._keys.prepare(self._database, {whose}):
+            raise unavailable("The secret store, which holds the key of the entry about the shredding,")
         # A log of years takes longer than the usual limit.
         await connection.execute("SET LOCAL statement_timeout = 0")
         if not await self._keys.shred(connection, tenant):
             return False
         data = {"tenant": whose, "change": "shredded", "actor": actor, "after": {"tenant": tenant}}
-        with self._database.joined(connection):
-            await self._ledger.append([events.event(SHREDDED, "audit", f"tenant/{tenant}", data)])
+        await self._ledger.record(connection, [events.event(SHREDDED, "audit", f"tenant/{tenant}", data)])
         return True
+
+    async def destroyed(self, tenant: str) -> bool:
+        """Destroy the key in the secret store after a committed shredding. False: it follows once the store answers."""
+        return await self._keys.destroy(self._database, tenant)

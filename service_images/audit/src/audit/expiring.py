@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from kit import events
-from kit.database import Connection, Database
+from kit.database import Connection
 from kit.retention import BATCH, Expire
 
 from audit.ledger import Ledger
@@ -45,8 +45,8 @@ def class_of(kind: str) -> str:
 class Expiring:
     """Expires content of one ledger."""
 
-    def __init__(self, database: Database, ledger: Ledger) -> None:
-        self._database, self._ledger = database, ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     def after(self, days: Mapping[str, int]) -> Iterator[Expire]:
         """Functions that delete expired content, for retention in days by class; 0 means never."""
@@ -65,8 +65,7 @@ class Expiring:
             if cursor.rowcount:
                 after = {"class": name, "before": before.isoformat(), "entries": cursor.rowcount}
                 data = {"tenant": "", "change": "expired", "actor": ACTOR, "after": after}
-                with self._database.joined(connection):
-                    await self._ledger.append([events.event(EXPIRED, "audit", f"retention/{name}", data)])
+                await self._ledger.record(connection, [events.event(EXPIRED, "audit", f"retention/{name}", data)])
             return cursor.rowcount == BATCH
 
         return expire

@@ -85,6 +85,7 @@ async def export(log: Ledger, database: Database, tenant: str, first: int, last:
     if newest is None:
         return
     size, _, text = newest
+    await log.can_sign()  # rather than a truncated export
     end = min(size - 1, last if last is not None else size - 1)
     yield _line({"checkpoint": text})
     digest, after = Digest(), first - 1
@@ -106,7 +107,7 @@ async def export(log: Ledger, database: Database, tenant: str, first: int, last:
             break
         after = rows[-1][0]
     statement = Statement(tenant, size, first, end, digest.count, digest.hex())
-    yield _line({"end": log.sign(statement.text())})
+    yield _line({"end": await log.statement(statement.text())})
 
 
 def _line(value: object) -> bytes:

@@ -1,7 +1,12 @@
-"""The log in the database. One writer at a time appends a batch with its tiles and its checkpoint."""
+"""The log in the database. One writer at a time appends a batch with its tiles.
+
+The key from the installation's own secret signs the checkpoint in the same transaction. The secret store is asked after
+it: while the store is away, the log grows, and readers get the last signed checkpoint.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 from collections import Counter
@@ -10,17 +15,23 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from kit import logs
 from kit.database import Connection, Database
-from kit.ledger import merkle, note
+from kit.errors import unavailable
+from kit.ledger import merkle
 from kit.ledger.commitment import VERSION, commitment
 from kit.ledger.note import Checkpoint
 from kit.limits import AUDIT_CONTENT, AUDIT_ENTRY
+from kit.secret_store import StoreRefused, StoreUnavailable
 
 from audit import sealing
 from audit.sealing import Keys
+from audit.signing import OWN, Current, Signing
 
+log = logs.get("audit.ledger")
+_AGAIN_S = 1.0
+"""Seconds after which a waiting writer asks the secret store again."""
 _WRITER = 0x6175
 """Number of the advisory lock that the writer holds until the end of its transaction."""
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -42,45 +53,131 @@ class TooLarge(ValueError):
 class Ledger:
     """Appends, reads and signs the log."""
 
-    def __init__(self, database: Database, keys: Keys, signer: Ed25519PrivateKey, origin: str) -> None:
-        self._database, self._keys, self._signer, self._origin = database, keys, signer, origin
+    def __init__(self, database: Database, keys: Keys, signing: Signing) -> None:
+        self._database, self._keys, self._signing = database, keys, signing
+        self._signs = asyncio.Lock()
+        self.waits_for = ""
+        """Why the newest checkpoint is not signed; empty: it is, or nobody has tried."""
 
-    def sign(self, text: str) -> str:
-        """Sign a text as a note of the log."""
-        return note.sign_text(self._origin, text, self._signer)
+    async def statement(self, text: str) -> str:
+        """Sign a text as a note of the log. Raises ApiError(503) without the secret store."""
+        return await self._signing.statement(self._database, text)
+
+    async def can_sign(self) -> None:
+        """Raise ApiError(503) if the secret store is needed for `statement`, and does not answer."""
+        await self._signing.check(self._database)
+
+    async def published(self, connection: Connection) -> str:
+        """The public keys that verify the log, as lines for `verify`."""
+        return await self._signing.published(connection)
 
     @staticmethod
     async def alone(connection: Connection) -> None:
         """Lock the log for other writers until the end of the transaction."""
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
 
-    async def append(self, events: Sequence[Event]) -> dict[tuple[str, str], int]:
+    async def append(self, events: Sequence[Event], *, patient: bool = False) -> dict[tuple[str, str], int]:
         """Append events. Returns the entry number by (source, ID). Known events keep their number.
 
-        After the return, the events are on disk and covered by a signed checkpoint.
+        After the return, the events are on disk. A signed checkpoint covers them, unless the secret store is away.
+        Events of tenants whose keys only the store can give now are refused with ApiError(503), before anything is
+        written. `patient`: they wait for the store, and the others are written at once.
         """
+        numbers, left, said = dict[tuple[str, str], int](), list(events), ""
+        while left:
+            waiting = await self._keys.prepare(self._database, {_tenant(event) for event in left})
+            if waiting and not patient:
+                raise unavailable("The secret store, which makes and opens the keys of tenants,")
+            ready = [event for event in left if _tenant(event) not in waiting]
+            numbers |= await self._written(ready)
+            left = [event for event in left if _tenant(event) in waiting]
+            if left:
+                if not said:
+                    said = next(iter(waiting.values()))
+                    log.warning("events wait for the secret store", events=len(left), reason=said)
+                await asyncio.sleep(_AGAIN_S)
+        return numbers
+
+    async def prepared(self, tenant: str) -> None:
+        """Wait until the tenant's key is in memory, or destroyed."""
+        while await self._keys.prepare(self._database, {tenant}):
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _written(self, events: Sequence[Event]) -> dict[tuple[str, str], int]:
+        if not events:
+            return {}
         async with self._database.transaction() as connection:
-            await self.alone(connection)
-            numbers = await self._there(connection, events)
-            fresh = {(e["source"], e["id"]): e for e in events if (e["source"], e["id"]) not in numbers}
-            if not fresh:
-                return numbers
-            size, edge = await _edge(connection)
-            entries = await self._entries(connection, list(fresh.values()))
-            await _copy(connection, size, list(fresh.values()), entries)
-            edge, changed = merkle.append(edge, size, [merkle.leaf(entry.leaf) for entry in entries])
-            async with connection.cursor() as cursor:
-                await cursor.executemany(
-                    "INSERT INTO tiles VALUES (%s, %s, %s) "
-                    "ON CONFLICT (level, number) DO UPDATE SET hashes = excluded.hashes",
-                    [(level, number, hashes) for (level, number), hashes in changed.items()],
-                )
-            checkpoint = Checkpoint(self._origin, size + len(entries), merkle.root(edge))
-            await connection.execute(
-                "INSERT INTO checkpoints VALUES (%s, %s, %s, %s)",
-                (checkpoint.size, checkpoint.root, note.sign(checkpoint, self._signer), datetime.now(UTC)),
+            numbers, signed = await self._record(connection, events)
+        if not signed:
+            await self.sign_newest()
+        return numbers
+
+    async def record(self, connection: Connection, events: Sequence[Event]) -> None:
+        """Append events within a transaction of the caller. Its checkpoint may follow after the transaction."""
+        await self._record(connection, events)
+
+    async def _record(self, connection: Connection, events: Sequence[Event]) -> tuple[dict[tuple[str, str], int], bool]:
+        """(number by source and ID, whether a signed checkpoint covers them)."""
+        await self.alone(connection)
+        numbers = await self._there(connection, events)
+        fresh = {(e["source"], e["id"]): e for e in events if (e["source"], e["id"]) not in numbers}
+        if not fresh:
+            return numbers, True
+        size, edge = await _edge(connection)
+        entries = await self._entries(connection, list(fresh.values()))
+        await _copy(connection, size, list(fresh.values()), entries)
+        edge, changed = merkle.append(edge, size, [merkle.leaf(entry.leaf) for entry in entries])
+        async with connection.cursor() as cursor:
+            await cursor.executemany(
+                "INSERT INTO tiles VALUES (%s, %s, %s) "
+                "ON CONFLICT (level, number) DO UPDATE SET hashes = excluded.hashes",
+                [(level, number, hashes) for (level, number), hashes in changed.items()],
             )
-            return numbers | {key: size + place for place, key in enumerate(fresh)}
+        current = await self._signing.current(connection)
+        own = current is not None and current.number == OWN
+        if own:
+            checkpoint = Checkpoint(self._signing.origin, size + len(entries), merkle.root(edge))
+            await _keep(connection, checkpoint, self._signing.sign_own(checkpoint.text()), OWN)
+        return numbers | {key: size + place for place, key in enumerate(fresh)}, own
+
+    async def sign_newest(self) -> bool:
+        """Sign a checkpoint of the whole log, unless there is one. Returns False if the secret store is away."""
+        async with self._signs:
+            async with self._database.transaction() as connection:
+                found = await self._unsigned(connection)
+            if found is None:
+                return True
+            checkpoint, current = found
+            try:
+                if current is None:
+                    raise StoreUnavailable("it has not shown the signing key yet")
+                text = await self._signing.sign(checkpoint.text(), current)
+            except (StoreUnavailable, StoreRefused) as error:
+                if not self.waits_for:
+                    log.warning(
+                        "the newest checkpoint waits for the secret store", size=checkpoint.size, reason=str(error)
+                    )
+                self.waits_for = str(error)
+                return False
+            async with self._database.transaction() as connection:
+                await _keep(connection, checkpoint, text, current.number)
+            if self.waits_for:
+                log.info("the secret store has signed the newest checkpoint", size=checkpoint.size)
+                self.waits_for = ""
+            return True
+
+    async def _unsigned(self, connection: Connection) -> tuple[Checkpoint, Current | None] | None:
+        """A checkpoint of the whole log, and the key to sign it with; None: it is signed."""
+        cursor = await connection.execute("SELECT max(size) = (SELECT max(number) + 1 FROM entries) FROM checkpoints")
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            return None
+        await self.alone(connection)  # so that all tiles are of one moment
+        size, edge = await _edge(connection)
+        if not size:
+            return None
+        checkpoint = Checkpoint(self._signing.origin, size, merkle.root(edge))
+        return checkpoint, await self._signing.current(connection)
 
     @staticmethod
     async def _there(connection: Connection, events: Sequence[Event]) -> dict[tuple[str, str], int]:
@@ -182,7 +279,7 @@ async def _take_places(connection: Connection, wanted: Mapping[str, int]) -> dic
 
 async def _edge(connection: Connection) -> tuple[int, list[bytes]]:
     """Number of entries, and the incomplete tile of each level."""
-    cursor = await connection.execute("SELECT max(size) FROM checkpoints")
+    cursor = await connection.execute("SELECT max(number) + 1 FROM entries")
     row = await cursor.fetchone()
     size = (row[0] if row else None) or 0
     edge: list[bytes] = []
@@ -192,6 +289,13 @@ async def _edge(connection: Connection) -> tuple[int, list[bytes]]:
         edge.append(await tile(connection, len(edge), number) if width else b"")
         count = number
     return size, edge
+
+
+async def _keep(connection: Connection, checkpoint: Checkpoint, text: str, signer: int) -> None:
+    await connection.execute(
+        "INSERT INTO checkpoints (size, root, note, made, signer) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (checkpoint.size, checkpoint.root, text, datetime.now(UTC), signer),
+    )
 
 
 async def tile(connection: Connection, level: int, number: int) -> bytes:

@@ -56,7 +56,10 @@ def export(lines: Iterable[str], key: str) -> Checked:
         try:
             found = json.loads(line)
             if "end" in found:
-                statement = parse(note.verify_text(found["end"], key))
+                text, last = note.verify_within(found["end"], key)
+                statement = parse(text)
+                if last is not None and statement.size > last:
+                    raise Broken(f"the key was replaced at {last} entries, before the log had {statement.size}")
                 continue
             entry = _entry_of(found, checkpoint)
         except Broken as error:

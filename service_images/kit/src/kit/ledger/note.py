@@ -17,6 +17,10 @@ class NoteError(ValueError):
     """A note is invalid. The message says why."""
 
 
+class WrongSignature(NoteError):
+    """The note names the key, but the signature is not the key's."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """Content of a checkpoint."""
@@ -45,6 +49,11 @@ def verifier(name: str, key: Ed25519PublicKey) -> str:
     return f"{name}+{key_id(name, public).hex()}+{base64.b64encode(_ED25519 + public).decode()}"
 
 
+def public(verifier: str) -> bytes:
+    """The key of 32 bytes in a line of `verifier`."""
+    return base64.b64decode(verifier.split("+", 2)[2])[1:]
+
+
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
     """A checkpoint as a note, signed with the log's key."""
     return sign_text(checkpoint.origin, checkpoint.text(), key)
@@ -52,13 +61,45 @@ def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
 
 def sign_text(name: str, text: str, key: Ed25519PrivateKey) -> str:
     """A text that ends with a newline, as a note signed with the log's key."""
-    signature = key_id(name, _raw(key.public_key())) + key.sign(text.encode())
-    return f"{text}\n\N{EM DASH} {name} {base64.b64encode(signature).decode()}\n"
+    return signed_text(name, text, _raw(key.public_key()), key.sign(text.encode()))
+
+
+def signed_text(name: str, text: str, public: bytes, signature: bytes) -> str:
+    """A text that ends with a newline, as a note with its signature of 64 bytes by the key `public` of 32 bytes."""
+    return f"{text}\n\N{EM DASH} {name} {base64.b64encode(key_id(name, public) + signature).decode()}\n"
 
 
 def verify(note: str, trusted: str) -> Checkpoint:
-    """The checkpoint in a note. Raises NoteError unless it is signed with the trusted key, a line of `verifier`."""
-    return parse(verify_text(note, trusted))
+    """The checkpoint in a note. Raises NoteError unless a trusted key has signed it.
+
+    `trusted`: lines of `verifier`. After a space, a line may have the largest size of logs for which its key counts.
+    """
+    text, last = verify_within(note, trusted)
+    return within(parse(text), last)
+
+
+def within(checkpoint: Checkpoint, last: int | None) -> Checkpoint:
+    """The checkpoint. Raises NoteError if its size is above `last`; None: no limit."""
+    if last is not None and checkpoint.size > last:
+        raise NoteError(f"the key was replaced at {last} entries, and has not signed a log of {checkpoint.size}")
+    return checkpoint
+
+
+def verify_within(note: str, trusted: str) -> tuple[str, int | None]:
+    """(text of a note, largest size of logs for which the signing key counts; None: all). Raises NoteError.
+
+    `trusted`: as for `verify`.
+    """
+    refusal = NoteError("the public key does not have the form <name>+<id>+<key>")
+    for line in trusted.strip().splitlines():
+        key, _, last = line.partition(" ")
+        try:
+            return verify_text(note, key), int(last) if last else None
+        except NoteError as error:
+            refusal = error if not isinstance(refusal, WrongSignature) else refusal
+        except ValueError:
+            raise NoteError(f"the size after the public key is not a number: {last}") from None
+    raise refusal
 
 
 def verify_text(note: str, trusted: str) -> str:
@@ -85,7 +126,7 @@ def verify_text(note: str, trusted: str) -> str:
         try:
             Ed25519PublicKey.from_public_bytes(public[1:]).verify(signature[4:], f"{text}\n".encode())
         except InvalidSignature:
-            raise NoteError("the signature is wrong") from None
+            raise WrongSignature("the signature is wrong") from None
         return f"{text}\n"
     raise NoteError(f"{name} has not signed the note with this key")
 
