@@ -57,12 +57,12 @@ def _place(secret: str) -> _Place:
 def main() -> int:
     """Read what is asked from standard input, and print the state of each secret.
 
-    {"token", "secrets": {login: pods}, "keys": [name], "families": [name], "rotate"}
+    {"token", "secrets": {login: pods}, "keys": [name], "families": [name], "rotate"}; by default no keys and families
     """
     asked = json.load(sys.stdin)
     client = Client(layout.address(), layout.authority())
     client.login(ROLE, asked["token"])
-    keys, families = asked["keys"], asked["families"]
+    keys, families = asked.get("keys", []), asked.get("families", [])
     try:
         if asked["rotate"]:
             found = key_rotation.rotate(client, keys, families, OVERLAP_S) + rotate(client, asked["secrets"])
