@@ -5,7 +5,16 @@ from __future__ import annotations
 from rich.markup import escape
 
 from cli import output
-from cli.explained import AuditLeaf, ExplainedRequest, Explanation, GuardVerdict, Invoiced, MadeAttempt, RecordedSpan
+from cli.explained import (
+    AuditLeaf,
+    ExplainedRequest,
+    Explanation,
+    GuardVerdict,
+    Invoiced,
+    MadeAttempt,
+    PolicyDecision,
+    RecordedSpan,
+)
 
 _TITLE_WIDTH = 10
 
@@ -31,6 +40,8 @@ def _request(name: str, one: ExplainedRequest) -> None:
     _line("caller", f"tenant {one.tenant or '-'}, user {one.user or '-'}, {key}{scopes}")
     _line("request", ", ".join(part for part in (one.operation, f"model {one.model}" if one.model else "") if part))
     _line("prompt", one.prompt)
+    for number, decision in enumerate(one.policy):
+        _line("" if number else "policy", _decision(decision))
     for number, verdict in enumerate(one.guard):
         _line("" if number else "guard", _verdict(verdict))
     _line("cache", f"answered with a kept answer: {one.cache} request" if one.cache else "")
@@ -70,6 +81,13 @@ def _line(title: str, text: str, *, markup: bool = False) -> None:
 def _plain(text: str) -> str:
     """Text of services as it is, without markup or control characters, which could change a terminal's state."""
     return escape("".join(c if c.isprintable() else " " for c in text))
+
+
+def _decision(decision: PolicyDecision) -> str:
+    about = f" {decision.method} {decision.target}" if decision.method else ""
+    overridden = f" instead of {decision.overridden}, reason: {decision.reason}" if decision.overridden else ""
+    times = f", {decision.times:,} such requests within a minute" if decision.times > 1 else ""
+    return f"{decision.outcome or 'content expired'}{about}, rule {decision.rule or '-'}{overridden}{times}"
 
 
 def _verdict(verdict: GuardVerdict) -> str:

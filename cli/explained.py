@@ -48,6 +48,21 @@ class GuardVerdict(Document):
     kinds: dict[str, int] = Field(description="Number of findings by kind; empty where nothing was found")
 
 
+class PolicyDecision(Document):
+    """A decision of the gateway's policy that Audit keeps: a refusal, an operator's write, or a broken glass."""
+
+    outcome: str = Field(description='"allowed" or "denied"; empty once the content has expired')
+    rule: str
+    overridden: str = Field(description="Rule that an operator has overridden, or empty")
+    reason: str = Field(description="The operator's reason for that, or empty")
+    method: str
+    target: str = Field(description="Path, without the query")
+    times: int = Field(
+        description="Number of requests of this kind that the entry stands for. Their first has an entry of its own; "
+        "those of the next minute have one together, with the ID of the last"
+    )
+
+
 class PriceLine(Document):
     """One kind of usage with the price of its time."""
 
@@ -121,6 +136,7 @@ class ExplainedRequest(Document):
     strategy: str = Field(description="How the target was chosen; empty where there was only one")
     candidates: list[Candidate]
     attempts: list[MadeAttempt]
+    policy: list[PolicyDecision]
     guard: list[GuardVerdict]
     input_tokens: int
     output_tokens: int

@@ -155,8 +155,9 @@ DRILLS: tuple[Drill, ...] = (
     ),
     Drill(
         "opa",
-        "two replicas of OPA under load: killed in turn, all away, a tampered bundle, a new one within ten seconds",
-        2,
+        "two replicas of OPA under load: killed in turn, all away, a tampered bundle, a new one within ten seconds; "
+        "and decisions in Kafka",
+        3,
         (
             "components/security/opa.py",
             "components/security/policy_",

@@ -38,9 +38,9 @@ def _running(command: Sequence[str | Path], log: Path) -> Iterator[subprocess.Po
 
 
 @contextmanager
-def broker(folder: Path, topics: Sequence[str]) -> Iterator[str]:
-    """host:port of a broker with these topics, each with one partition."""
-    port, control = free_port(), free_port()
+def broker(folder: Path, topics: Sequence[str], port: int = 0) -> Iterator[str]:
+    """host:port of a broker with these topics, each with one partition. Port 0: a free one."""
+    port, control = port or free_port(), free_port()
     (folder / "broker.properties").write_text(
         f"""\
 process.roles=broker,controller

@@ -185,6 +185,19 @@ ALERTS: tuple[Alert, ...] = (
         ),
     ),
     Alert(
+        "PolicyEventsDropped",
+        "increase(opa_decision_events_dropped_total[10m]) > 0",
+        "0m",
+        "ticket",
+        "Audit lacks decisions of OPA, because Kafka refused them or was away for too long. OPA's log has them.",
+        OPA,
+        Runbook(
+            "Kafka is down, refuses OPA's login, or lacks the topic.",
+            ("forge status", "forge logs kafka", "forge logs opa"),
+            "Bring Kafka back. OPA keeps 10,000 decisions in memory meanwhile.",
+        ),
+    ),
+    Alert(
         "PolicyGlassBroken",
         "increase(opa_break_glass_total[10m]) > 0",
         "0m",

@@ -114,7 +114,7 @@ class SecurityArea:
                 "image": stage.images["opa"],
                 "installation": policy_data.installation(config, section, entrance.intent(config)),
                 "rules": rules,
-                "directory": bindings(data, opa.DATA),
+                "data": bindings(data, opa.DATA),
                 **self._pods,
             },
             stage.options(),

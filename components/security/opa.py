@@ -21,14 +21,15 @@ from components.security import policy_bundle
 from components.security.policy_data import GRPC_PORT, HTTP_PORT, PART
 from components.services.record import KEYS_BUCKET, DataIntent
 
-DATA = DataIntent(PART, follows=(KEYS_BUCKET,))
-"""What OPA needs of the data layer: whose a key is."""
+DATA = DataIntent(PART, follows=(KEYS_BUCKET,), produces=("policy.decided.v1",))
+"""What OPA needs of the data layer: whose a key is, and a topic for the decisions that Audit keeps."""
 GATEWAY = "gateway"
 """The part that asks for decisions."""
 DRAIN_SECONDS = 5
 _POLICY = "/etc/opa"
 _COPY = "/copy"
-_PASSWORD = "SERVICE_NATS_PASSWORD"
+_PASSWORD, _KAFKA_PASSWORD = "SERVICE_NATS_PASSWORD", "SERVICE_KAFKA_PASSWORD"
+_KAFKA, _AUTHORITY = "SERVICE_KAFKA_BOOTSTRAP", "SERVICE_KAFKA_AUTHORITY"
 
 
 class OpaArgs(TypedDict):
@@ -44,8 +45,8 @@ class OpaArgs(TypedDict):
     """Modules of the installation's own rules by file name. Default: none."""
     customize: NotRequired[PodArgs]
     """Settings of the pods. Default: none."""
-    directory: Bindings
-    """NATS with the directory of keys."""
+    data: Bindings
+    """NATS with the directory of keys, and Kafka, which may be missing."""
 
 
 class OpaResources(NamedTuple):
@@ -127,13 +128,14 @@ class Opa(PlatformComponent):
             metadata={"namespace": self._args["namespace"], "labels": labels(PART, "security")},
             # A signature does not reveal the key that made it.
             binary_data={policy_bundle.FILE: pulumi.Output.unsecret(signed)},
-            data={"key.pem": pulumi.Output.unsecret(key.public_key_pem)},
+            # With the brokers' CA certificate, whose path in the bindings is in this folder.
+            data={"key.pem": pulumi.Output.unsecret(key.public_key_pem), **self._args["data"].files},
             immutable=True,
             opts=self.child(),
         )
 
     def _deployment(self, bundle: pulumi.Input[str]) -> k8s.apps.v1.Deployment:
-        config, bound = self._config, self._args["directory"]
+        config, bound = self._config, self._args["data"]
         url = bound.environment["SERVICE_NATS_URL"]
         container: Any = {
             "name": PART,
@@ -144,6 +146,7 @@ class Opa(PlatformComponent):
                 *(f"-grpc=:{GRPC_PORT}", f"-http=:{HTTP_PORT}", f"-limit={config.decision_milliseconds}ms"),
                 pulumi.Output.concat("-nats=", url),
                 f"-nats-password-file={secret_files.path(_PASSWORD)}",
+                *_kafka(bound),
             ],
             # Go's collector of garbage works harder before the container reaches its limit.
             "env": [{"name": "GOMEMLIMIT", "value": str(int(quantity(config.resources.memory) * 8 // 10))}],
@@ -193,7 +196,7 @@ class Opa(PlatformComponent):
             "volumes": [
                 {"name": "bundle", "config_map": {"name": bundle}},
                 {"name": "copy", "empty_dir": {"size_limit": "64Mi"}},
-                secret_files.volume({_PASSWORD: bound.secrets[_PASSWORD]}),
+                secret_files.volume(bound.secrets),
             ],
         }
         notes: Any = {
@@ -215,3 +218,14 @@ class Opa(PlatformComponent):
             },
             opts=self.child(),
         )
+
+
+def _kafka(bound: Bindings) -> list[pulumi.Input[str]]:
+    """Arguments that name Kafka, where the environment has it."""
+    if _KAFKA not in bound.environment:
+        return []
+    return [
+        pulumi.Output.concat("-kafka=", bound.environment[_KAFKA]),
+        pulumi.Output.concat("-kafka-authority=", bound.environment[_AUTHORITY]),
+        f"-kafka-password-file={secret_files.path(_KAFKA_PASSWORD)}",
+    ]

@@ -87,6 +87,7 @@ RECORD = ServiceRecord(
         "usage.recorded.v1",
         "route.changed.v1",
         "guard.decided.v1",
+        "policy.decided.v1",
         "prompt.changed.v1",
         "document.changed.v1",
         QUOTA_REACHED,

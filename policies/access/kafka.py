@@ -164,6 +164,8 @@ def intended(config: PlatformConfig, rendered: Rendered) -> dict[Access, str]:
         if config.data.change_data_capture:
             for topic in record.outbox:
                 add(CAPTURE, "TOPIC", topic, f"record of {name}: outbox", "WRITE", "DESCRIBE")
+    if config.security.opa:
+        add(uses.OPA, "TOPIC", uses.DECISIONS, "security.opa: decisions that Audit keeps", "WRITE", "DESCRIBE")
     if config.data.change_data_capture:
         reason = "Kafka Connect keeps its state there"
         add(CAPTURE, "TOPIC", f"{CONNECT}offsets", reason, *_OPERATIONS["TOPIC"])

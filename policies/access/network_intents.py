@@ -106,6 +106,8 @@ def _inside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, s
     if config.security.opa:
         yield uses.GATEWAY, uses.OPA, ("grpc",), "security.opa: the gateway asks for decisions"
         yield uses.OPA, uses.NATS, _CLIENT_PORTS[uses.NATS], "security.opa: it follows the directory of keys"
+        yield uses.OPA, uses.KAFKA, _CLIENT_PORTS[uses.KAFKA], "security.opa: it sends decisions that Audit keeps"
+        yield uses.OPA, uses.REGISTRY, _CLIENT_PORTS[uses.REGISTRY], "security.opa: schemas of its events"
     if config.own_mesh:
         for workload in rendered.workloads.values():
             if uses.SIDECAR_LABEL in workload.labels:

@@ -123,6 +123,21 @@ def test_an_entry_that_is_not_proven_is_told_and_fails(run: Run, books: Gateway)
     golden("explain-not-proven.txt", run("explain", "r-1"), 1)
 
 
+def test_a_request_that_the_policy_has_refused_is_explained(run: Run, books: Gateway) -> None:
+    merkle, note = audit_log.load("merkle"), audit_log.load("note")
+    refused = {
+        "tenant": "acme", "key": "k1", "outcome": "denied", "rule": "model_not_allowed", "status": 403,
+        "method": "POST", "target": "/v1/chat/completions", "model": "large", "revision": "r1", "times": 12,
+    }  # fmt: skip
+    other = bytes(32)
+    entry, leaf = _entry(0, "policy.decided.v1", refused, other)
+    root = merkle.node(merkle.leaf(leaf), other)
+    text = note.sign(note.Checkpoint("cogniforge/audit", 2, root), SIGNER)
+    books.say("GET /v1/audit/requests/r-1", {"entries": [entry], "more": False, "checkpoint": text})
+    books.say("GET /v1/billing/requests/r-1", {"requests": [], "more": False})
+    golden("explain-refused.txt", run("explain", "r-1"))
+
+
 def test_a_request_that_nobody_knows_is_explained(run: Run, books: Gateway) -> None:
     unknown = {"error": {"message": "The request does not exist.", "type": "not_found_error", "param": "request",
                          "code": None}}  # fmt: skip

@@ -73,7 +73,7 @@ def test_opa_follows_the_directory_of_keys_with_a_login_that_can_read_it_only() 
     conf = json.dumps([plain(r.inputs) for r in resources if r.typ.endswith(":Secret") and "nats" in r.name])
     assert "$JS.API.CONSUMER.CREATE.KV_tenants" in conf
     login = one(resources, "Secret", "local-logins-opa")
-    assert list(login["stringData"]) == ["nats"]
+    assert sorted(login["stringData"]) == ["kafka", "nats"]
     (container,) = one(resources, "Deployment")["spec"]["template"]["spec"]["containers"]
     assert [one["name"] for one in container["env"]] == ["GOMEMLIMIT"]
     assert "/var/run/secrets/service" in [mount["mountPath"] for mount in container["volumeMounts"]]

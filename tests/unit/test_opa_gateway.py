@@ -114,7 +114,8 @@ class Both:
 def both(service: int, directory: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     folder = tmp_path_factory.mktemp("opa")
     opa_server.put(folder, bundle(configuration()))
-    serving = opa_server.serving(folder, f"-nats={directory}", f"-limit={PATIENCE_MS}ms")
+    away = f"-kafka=127.0.0.1:{free_port()}"  # no decision waits for Kafka
+    serving = opa_server.serving(folder, f"-nats={directory}", f"-limit={PATIENCE_MS}ms", away)
     with serving as opa, contextlib.ExitStack() as stack:
         envoy = stack.enter_context(gateway(intent(service, opa.grpc_port), folder))
         found = Both(envoy, opa, folder)

@@ -27,13 +27,16 @@ type authorizer struct {
 	known  directory
 	limit  time.Duration
 	log    *log
+	events *events
 	spent  *prometheus.HistogramVec
 	broken prometheus.Counter
 }
 
-func newAuthorizer(e *engine, known directory, limit time.Duration, log *log, registry *prometheus.Registry) *authorizer {
+func newAuthorizer(
+	e *engine, known directory, limit time.Duration, log *log, sent *events, registry *prometheus.Registry,
+) *authorizer {
 	a := &authorizer{
-		engine: e, known: known, limit: limit, log: log,
+		engine: e, known: known, limit: limit, log: log, events: sent,
 		spent: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "opa_decision_seconds", Help: "Duration of decisions, by their outcome and the policy's rule.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .002, .005, .01, .025, .05},
@@ -74,10 +77,12 @@ func (a *authorizer) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3
 	}
 	spent := time.Since(started)
 	a.spent.WithLabelValues(outcome, rule).Observe(spent.Seconds())
-	a.log.add(&decision{
+	made := &decision{
 		Time: started, Message: "Decision", ID: asked.id, Revision: revision, Outcome: outcome, Input: asked, Result: found,
 		Duration: float64(spent.Microseconds()) / 1000,
-	})
+	}
+	a.log.add(made)
+	a.events.add(made)
 	return answer, err
 }
 

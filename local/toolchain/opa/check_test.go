@@ -42,7 +42,7 @@ func BenchmarkCheck(b *testing.B) {
 	known := &everybody{caller{Tenant: "acme", ID: "bench", Scopes: []string{"inference"}}}
 	log := newLog(io.Discard, registry)
 	defer log.close()
-	a := newAuthorizer(engine, known, s.limit, log, registry)
+	a := newAuthorizer(engine, known, s.limit, log, nil, registry)
 	for _, one := range []struct{ name, method, path string }{
 		{"exact", "GET", "/v1/models"},
 		{"template", "GET", "/v1/models/demo"},

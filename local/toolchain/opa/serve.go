@@ -39,6 +39,9 @@ type settings struct {
 	nats, bucket, user  string
 	passwordFile        string
 	s3Region            string
+	kafka               string
+	kafkaAuthority      string
+	kafkaPasswordFile   string
 }
 
 func readSettings(arguments []string) (settings, error) {
@@ -53,9 +56,12 @@ func readSettings(arguments []string) (settings, error) {
 	flags.DurationVar(&s.limit, "limit", 50*time.Millisecond, "longest time of a decision")
 	flags.StringVar(&s.nats, "nats", "", "URL of NATS with the directory of keys; empty: there is no directory")
 	flags.StringVar(&s.bucket, "bucket", "tenants", "key-value bucket of the directory")
-	flags.StringVar(&s.user, "user", "opa", "login at NATS")
+	flags.StringVar(&s.user, "user", "opa", "login at NATS and Kafka")
 	flags.StringVar(&s.passwordFile, "nats-password-file", "", "file with the password of the login; empty: none")
 	flags.StringVar(&s.s3Region, "s3-region", "", "sign requests for the bundle for S3 in this region (AWS_* variables)")
+	flags.StringVar(&s.kafka, "kafka", "", "host:port of Kafka, which receives decisions for Audit; empty: none does")
+	flags.StringVar(&s.kafkaAuthority, "kafka-authority", "", "PEM file with the brokers' CA certificate; empty: no TLS")
+	flags.StringVar(&s.kafkaPasswordFile, "kafka-password-file", "", "file with the password of the login, with TLS")
 	if err := flags.Parse(arguments); err != nil {
 		return s, err
 	}
@@ -87,6 +93,13 @@ func serve(ctx context.Context, arguments []string) error {
 	}
 	log := newLog(os.Stdout, registry)
 	defer log.close()
+	var sent *events
+	if s.kafka != "" {
+		if sent, err = newEvents(s, registry); err != nil {
+			return err
+		}
+		defer sent.close()
+	}
 	ready := func() error {
 		switch {
 		case !engine.isReady():
@@ -96,7 +109,7 @@ func serve(ctx context.Context, arguments []string) error {
 		}
 		return nil
 	}
-	decisions := newAuthorizer(engine, known, s.limit, log, registry)
+	decisions := newAuthorizer(engine, known, s.limit, log, sent, registry)
 	listener, err := net.Listen("tcp", s.grpc)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

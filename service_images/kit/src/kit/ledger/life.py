@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import note, proof
 
 _USAGE, _DECIDED = "dev.cogniforge.usage.recorded.v1", "dev.cogniforge.guard.decided.v1"
+_POLICY = "dev.cogniforge.policy.decided.v1"
 _ACTIONS = ("allow", "flag", "redact", "unchecked", "unanswered", "block")
 """Verdicts of Guardrails, the strictest one last."""
 Json = dict[str, Any]
@@ -23,7 +24,10 @@ def requests(logged: Json | None, costs: Json | None, trusted: note.Checkpoint |
     entries = [(entry, proof.shown(entry)) for entry in (logged or {"entries": ()})["entries"]]
     paid = {(cost["source"], cost["event"]): cost for cost in (costs or {"requests": ()})["requests"]}
     verdicts: dict[tuple[str, str], list[tuple[Json, Json]]] = {}
+    policies: dict[str, list[tuple[Json, Json]]] = {}
     for entry, event in entries:
+        if event["type"] == _POLICY:
+            policies.setdefault(event["tenant"], []).append((entry, event))
         if event["type"] == _DECIDED:
             verdicts.setdefault((event["tenant"], _trace(event)), []).append((entry, event))
     found: list[Json] = []
@@ -32,14 +36,21 @@ def requests(logged: Json | None, costs: Json | None, trusted: note.Checkpoint |
             continue
         decided = verdicts.pop((event["tenant"], _trace(event)), [])
         cost = paid.pop((event["source"], event["id"]), None)
-        leaves = [_leaf(one, trusted) for one, _ in [(entry, event), *reversed(decided)]]
-        found.append(_explained(event, [decision for _, decision in decided], cost, leaves))
+        ruled = policies.pop(event["tenant"], [])
+        leaves = [_leaf(one, trusted) for one, _ in [(entry, event), *reversed(decided), *ruled]]
+        found.append(_explained(event, [decision for _, decision in decided], cost, leaves, _events(ruled)))
     for cost in paid.values():  # Audit is away, or its entry is still on the way
         found.append(_explained({}, [], cost, []))
     for decided in verdicts.values():  # no model has answered, since the request was blocked
         leaves = [_leaf(one, trusted) for one, _ in reversed(decided)]
         found.append(_explained({}, [decision for _, decision in decided], None, leaves))
+    for ruled in policies.values():  # the gateway has refused the request, or it was not one for a model
+        found.append(_explained({}, [], None, [_leaf(one, trusted) for one, _ in ruled], _events(ruled)))
     return found
+
+
+def _events(found: list[tuple[Json, Json]]) -> list[Json]:
+    return [event for _, event in found]
 
 
 def _trace(event: Json) -> str:
@@ -60,21 +71,27 @@ def _leaf(entry: Json, trusted: note.Checkpoint | str) -> Json:
     return {"number": entry["number"], "type": kind, "verified": not reason, "reason": reason, "log_size": size}
 
 
-def _explained(usage: Json, decided: list[Json], cost: Json | None, leaves: list[Json]) -> Json:
-    """`usage`: entry of the usage event, or empty; `decided`: entries of Guardrails' decisions, newest first."""
+def _explained(
+    usage: Json, decided: list[Json], cost: Json | None, leaves: list[Json], ruled: Sequence[Json] = ()
+) -> Json:
+    """`usage`: entry of the usage event, or empty; `decided`: entries of Guardrails' decisions, newest first; `ruled`:
+    entries of the gateway's policy, newest first.
+    """
     data: Json = usage.get("data") or {}
-    about: Json = usage or (decided[0] if decided else {})
+    others = [*decided, *ruled]
+    about: Json = usage or (others[0] if others else {})
+    policy: list[Json] = [event.get("data") or {} for event in ruled]
     paid: Json = cost or {}
     choice: Json = data.get("choice") or {}
     return {
         "tenant": about.get("tenant") or paid.get("tenant", ""),
         "user": data.get("user") or paid.get("user", ""),
-        "key": data.get("key", ""),
+        "key": data.get("key") or (policy[0].get("key", "") if policy else ""),
         "scopes": list(data.get("scopes", ())),
         "time": usage.get("time") or paid.get("time"),
         "model": data.get("model") or paid.get("model", ""),
         "operation": data.get("operation") or paid.get("operation", ""),
-        "status": data.get("status", paid.get("status") or None),
+        "status": data.get("status", paid.get("status") or (policy[0].get("status") if policy else None)),
         "duration_ms": data.get("duration_ms", paid.get("duration_ms")),
         "first_token_ms": data.get("first_token_ms"),
         "trace": _trace(about),
@@ -92,6 +109,7 @@ def _explained(usage: Json, decided: list[Json], cost: Json | None, leaves: list
             for one in choice.get("targets", ())
         ],
         "attempts": _attempts(data),
+        "policy": [_rule(one) for one in policy],
         "guard": _guard(data.get("guard") or {}, decided),
         "input_tokens": data.get("input_tokens", paid.get("input_tokens", 0)),
         "output_tokens": data.get("output_tokens", paid.get("output_tokens", 0)),
@@ -143,6 +161,12 @@ def _guard(verdicts: Mapping[str, str], decided: list[Json]) -> list[Json]:
         for direction, action in sorted(strictest.items())
         if direction
     ]
+
+
+def _rule(data: Json) -> Json:
+    """A decision of the gateway's policy. The content of an entry may have expired."""
+    texts = {name: data.get(name, "") for name in ("outcome", "rule", "overridden", "reason", "method", "target")}
+    return {**texts, "times": data.get("times", 1)}
 
 
 def _line(line: Json) -> Json:
