@@ -127,6 +127,11 @@ def test_the_record_in_the_guide_for_bundled_services_is_one() -> None:
         assert (ROOT / path).exists() or path == "components/services/notes.py", path
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [page.name[:4] for page in (ROOT / "docs/decisions").glob("0*.md")]
+    assert len(set(numbers)) == len(numbers)
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/decisions").glob("*.md")), ids=lambda page: page.name[:4])
 def test_a_decision_has_context_options_decision_and_consequences(page: Path) -> None:
     text = page.read_text()
