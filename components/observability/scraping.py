@@ -77,7 +77,9 @@ def prometheus(namespace: str, *, in_mesh: bool = False) -> dict[str, Any]:
                 "job_name": "pods",
                 "kubernetes_sd_configs": [found],
                 "relabel_configs": parts,
-                **({"tls_config": tls} if in_mesh else {}),
+                # A sidecar passes a connection to a port that is in no Service as it is, whatever its own protocol is:
+                # the server behind it may not know HTTP/2.
+                **({"tls_config": tls, "enable_http2": False} if in_mesh else {}),
             },
             _kubelet("kubelet", "/metrics", "kubelet_volume_stats_.*"),
             _kubelet(

@@ -100,7 +100,8 @@ def test_sidecars_admit_the_account_of_its_certificate() -> None:
 
 def test_without_a_mesh_it_has_no_certificate() -> None:
     assert "initContainers" not in pod(mesh=False)
-    assert "tls_config" not in jobs(mesh=False)["pods"]
+    assert not {"tls_config", "enable_http2"} & jobs(mesh=False)["pods"].keys()
+    assert jobs(mesh=True)["pods"]["enable_http2"] is False
     assert not [r.name for r in resources(mesh=False) if r.name == "local-prometheus-mesh-root"]
 
 
