@@ -97,7 +97,7 @@ class Reader:
         return {pod["podRef"]["name"]: pod for pod in found if pod["podRef"]["namespace"] in self.namespaces}
 
     def images(self) -> dict[str, float]:
-        """Size in MiB of each image, by all its names. Kubelets report their 50 largest images only."""
+        """Size in MiB of each image, by all its names. By default, kubelets report their 50 largest images only."""
         nodes = self._listed("/api/v1/nodes")
         return {
             name: image["sizeBytes"] / _MIB

@@ -171,6 +171,8 @@ def kubelet(node: NodePaths) -> Path:
         "volumePluginDir": str(node.root / "kubelet" / "volume-plugins"),
         "maxPods": 250,
         "nodeStatusUpdateFrequency": "5s",
+        # All of them: `forge footprint` reads their sizes, and a node that was updated often has more than 50.
+        "nodeStatusMaxImages": -1,
         "syncFrequency": "10s",
         "serializeImagePulls": False,
         "shutdownGracePeriod": "0s",
