@@ -31,6 +31,7 @@ from components.data.kafka_inputs import KafkaUser
 from components.data.nats_inputs import NatsAccount
 from components.data.needs import login_systems, topics
 from components.data.postgres_inputs import PostgresInputs
+from components.security.opa import DATA
 from components.services.registry import SERVICES
 from tests.stack_files import stack_file
 from tests.unit.test_platform import of_kind, registered
@@ -38,12 +39,16 @@ from tests.unit.test_platform import of_kind, registered
 pytestmark = pytest.mark.xdist_group("tree")
 
 
+WRITERS = {**SERVICES, DATA.name: DATA}
+"""The services, and OPA, which writes a topic, too."""
+
+
 def data(environment: str) -> Data:
     return parse(stack_file(environment)).data
 
 
 def test_every_topic_with_a_reader_has_a_writer() -> None:
-    written = {topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)}
+    written = {topic for intent in WRITERS.values() for topic in (*intent.produces, *intent.outbox)}
     assert {topic for intent in SERVICES.values() for topic in intent.consumes} <= written
 
 
@@ -57,7 +62,7 @@ def test_every_topic_has_a_schema() -> None:
 
 
 def test_a_topic_has_one_writer_unless_its_events_name_their_service() -> None:
-    written = [topic for intent in SERVICES.values() for topic in (*intent.produces, *intent.outbox)]
+    written = [topic for intent in WRITERS.values() for topic in (*intent.produces, *intent.outbox)]
     shared = {topic for topic in written if written.count(topic) > 1}
     assert all("service" in event_schemas.current()[topic]["required"] for topic in shared)
 
@@ -91,7 +96,8 @@ def test_rights_in_kafka_follow_from_the_intents() -> None:
 def test_each_topic_and_each_login_of_kafka_is_a_resource_that_a_preview_shows(environment: str) -> None:
     shown = {kind: {r.name for r in of_kind(environment, kind)} for kind in (":KafkaTopic", ":KafkaAccess")}
     assert shown[":KafkaTopic"] == {f"{environment}-kafka-topic-{topic}" for topic in topics(SERVICES)}
-    logins = [user["name"] for user in needs.kafka_users(SERVICES, capture=True)]
+    writers = WRITERS if parse(stack_file(environment)).security.opa else SERVICES
+    logins = [user["name"] for user in needs.kafka_users(writers, capture=True)]
     assert shown[":KafkaAccess"] == {f"{environment}-kafka-access-{login}" for login in logins}
 
 
