@@ -170,7 +170,7 @@ class Cluster:
 
     def log(self, container: str, **more: Any) -> str:
         try:
-            return self.core.read_namespaced_pod_log(POD, NAME, container=container, **more)
+            return self.core.read_namespaced_pod_log(POD, NAME, container=container, **more) or ""  # None: no line yet
         except client.ApiException:
             return ""
 
