@@ -9,7 +9,7 @@ import typer
 
 from cli import api_text, gateway, output
 from cli.options import Format, Output, Stack, Yes
-from components.security.realm import TenantRole
+from components.config.providers import TenantRole
 from local.errors import LocalError
 
 app = typer.Typer(no_args_is_help=True, help="Accounts of people in Keycloak, and their roles in tenants.")

@@ -168,7 +168,7 @@ def bindings(data: DataLayer, intent: DataIntent) -> Bindings:
         if intent.buckets and data.objects
         else None,
         (logins.versions[service],) if service in logins.versions else (),
-        data.issuer if intent.store_keys or intent.store_key_families else None,
+        data.issuer if intent.has_store_keys else None,
     )
     found = connected(service, used)
     return found if found.secrets or found.asks else Bindings()

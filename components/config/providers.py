@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -12,7 +11,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from components.config.base import Change, DnsLabel, Section, matching, setting
 from components.config.problems import violation
-from components.config.web import destination
 
 
 class TenantRole(StrEnum):
@@ -176,14 +174,3 @@ class IdentityProvider(Section):
         if self.oidc:
             return (self.oidc.issuer,)
         return (self.saml.metadata_url,) if self.saml and self.saml.metadata_url else ()
-
-
-def outlets(providers: tuple[IdentityProvider, ...]) -> Iterator[tuple[str, str, tuple[str, int] | None, int]]:
-    """(provider, URL, place in the cluster or None, TCP port) of each connection that Keycloak makes to a provider."""
-    for one in providers:
-        for url in one.addresses:
-            inside, outside = destination(url)
-            if inside:
-                yield one.name, url, inside, inside[1]
-            for port in outside:
-                yield one.name, url, None, port

@@ -237,7 +237,7 @@ class DataLayer(PlatformComponent):
         if self._store and servers:
             name = f"{self._env}-database-logins"
             self.issuer = issued_logins.connect(name, self._namespace, self._store, servers, logins, self.child())
-        elif self._store and (self._by_store(NATS) or any(one.store_keys for one in self._records.values())):
+        elif self._store and (self._by_store(NATS) or any(one.has_store_keys for one in self._records.values())):
             self.issuer = Issuer(self._store.url, self._store.authority, None)
 
     def _databases(self, config: Data, logins: Logins) -> None:

@@ -27,8 +27,6 @@ from components.security import realm_providers
 
 ROLES: Mapping[str, str] = {"operator": "Operates the platform: all tenants, and the operators' paths"}
 """Roles of the whole platform, with their meaning."""
-
-
 GROUPS_CLAIM = "groups"
 """Claim of tokens with the paths of a user's groups."""
 _DEVICE = "oauth2.device.authorization.grant.enabled"

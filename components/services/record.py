@@ -123,6 +123,11 @@ class DataIntent:
     one for each tenant, and cannot read them."""
 
     @property
+    def has_store_keys(self) -> bool:
+        """Whether the service has keys of its own in the secret store."""
+        return bool(self.store_keys or self.store_key_families)
+
+    @property
     def speaks(self) -> bool:
         """Whether the service uses NATS."""
         return bool(self.sends or self.hears or self.keeps or self.follows)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from components.base import SCRAPER
 from components.config import grafana
 from components.config.platform import PlatformConfig
-from components.config.providers import outlets
 from components.config.traces import GATEWAY as SPANS
 from components.config.traces import SERVER as TRACES
 from components.config.web import destination
@@ -185,12 +184,9 @@ def _outside(config: PlatformConfig, rendered: Rendered) -> Iterator[tuple[str, 
     if found := uses.langfuse(config):
         yield SPANS, space(found[0]), found[1], "observability.traces.langfuse"
     if config.security.keycloak:
-        for name, _, inside, port in outlets(config.security.keycloak.providers):
-            reason = f"security.keycloak.providers.{name}"
-            if inside:
-                yield uses.KEYCLOAK, space(inside[0]), port, reason
-            else:
-                yield from ((uses.KEYCLOAK, where, port, reason) for where in ends if where in (internet, "the VPC"))
+        for one in config.security.keycloak.providers:
+            for url in one.addresses:
+                yield from _at(uses.KEYCLOAK, url, ends, f"security.keycloak.providers.{one.name}")
     yield from _stores_of_dashboards(config, ends)
     if found := uses.collector(config):
         for name in uses.records(config):
@@ -213,11 +209,16 @@ def _stores_of_dashboards(config: PlatformConfig, ends: Iterable[str]) -> Iterat
     if loki and not loki.secret_name:  # Grafana cannot read its login
         urls["observability.logs.loki"] = loki.url
     for reason, url in urls.items():
-        inside, ports = destination(url)
-        if inside:
-            yield grafana.PART, space(inside[0]), inside[1], reason
-        for port in ports:
-            yield from ((grafana.PART, where, port, reason) for where in ends if where in ("the internet", "the VPC"))
+        yield from _at(grafana.PART, url, ends, reason)
+
+
+def _at(name: str, url: str, ends: Iterable[str], reason: str) -> Iterator[tuple[str, str, int, str]]:
+    """Connections to a URL, in the cluster or outside. A policy names ports, not hosts."""
+    inside, ports = destination(url)
+    if inside:
+        yield name, space(inside[0]), inside[1], reason
+    for port in ports:
+        yield from ((name, where, port, reason) for where in ends if where in ("the internet", "the VPC"))
 
 
 def _api_server(name: str, ends: Iterable[str], reason: str) -> Iterator[tuple[str, str, int, str]]:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -87,11 +86,11 @@ func (f *following) watch(ctx context.Context, s settings) {
 		nats.ClosedHandler(func(*nats.Conn) { once.Do(func() { close(lost) }) }),
 	}
 	if s.passwordFile != "" {
-		password, err := os.ReadFile(s.passwordFile) // for each connection: a new password needs no restart
+		password, err := passwordIn(s.passwordFile) // for each connection: a new password needs no restart
 		if err != nil {
 			return
 		}
-		options = append(options, nats.UserInfo(s.user, strings.TrimSpace(string(password))))
+		options = append(options, nats.UserInfo(s.user, password))
 	}
 	connection, err := nats.Connect(s.nats, options...)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -101,16 +100,16 @@ func newEvents(s settings, registry *prometheus.Registry) (*events, error) {
 	return e, nil
 }
 
-// kafkaLogin reads the password for each connection: a new one needs no restart.
+// kafkaLogin is asked for each connection: a new password needs no restart.
 func (s settings) kafkaLogin(context.Context) (scram.Auth, error) {
-	password, err := os.ReadFile(s.kafkaPasswordFile)
+	password, err := passwordIn(s.kafkaPasswordFile)
 	if err != nil {
 		return scram.Auth{}, fmt.Errorf("-kafka-password-file: %w", err)
 	}
-	return scram.Auth{User: s.user, Pass: strings.TrimSpace(string(password))}, nil
+	return scram.Auth{User: s.user, Pass: password}, nil
 }
 
-// add takes a decision, if it is one that Audit keeps.
+// add takes a decision, if it is one that Audit keeps. There are no events without Kafka.
 func (e *events) add(one *decision) {
 	caller := one.Input.Caller
 	if e == nil || caller == nil || caller.Tenant == "" {
@@ -219,9 +218,6 @@ func newEvent(one *decision, times int) event {
 
 // close sends what waits, as long as Kafka takes it.
 func (e *events) close() {
-	if e == nil {
-		return
-	}
 	close(e.stop)
 	e.done.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime)

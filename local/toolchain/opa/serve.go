@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -69,6 +70,11 @@ func readSettings(arguments []string) (settings, error) {
 		return s, errors.New("-bundle, -key and -copy are needed, and no further arguments")
 	}
 	return s, nil
+}
+
+func passwordIn(file string) (string, error) {
+	content, err := os.ReadFile(file)
+	return strings.TrimSpace(string(content)), err
 }
 
 // serve answers until the context ends.

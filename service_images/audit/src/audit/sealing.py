@@ -30,7 +30,6 @@ log = logs.get("audit.sealing")
 _NONCE_BYTES = 12
 _NAME_BYTES = 16
 SALT_BYTES = 32
-_ROWS = "SELECT tenant, sealed, name, wrapped FROM keys WHERE tenant = ANY(%s) AND shredded IS NULL"
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,11 @@ class Keys:
         """
         if make and not self.in_store:
             await self._make_own(connection, tenants)
-        elif make:
-            cursor = await connection.execute("SELECT tenant FROM keys WHERE tenant = ANY(%s)", (sorted(tenants),))
-            if missing := tenants - {row[0] for row in await cursor.fetchall()}:
-                log.warning("keys are not prepared", tenants=sorted(missing))
-                raise unavailable("A key that this needs")
+        elif make and (missing := await _missing(connection, tenants)):
+            log.warning("keys are not prepared", tenants=missing)
+            raise unavailable("A key that this needs")
         found = dict[str, AESGCM]()
-        for row in await _rows(connection, _ROWS, tenants):
+        for row in await _rows(connection, tenants):
             try:
                 key = await self.open(row)
             except KeyGone:
@@ -122,14 +119,13 @@ class Keys:
             self.in_store = self.in_store or await moved(connection)
             if not self.in_store:
                 return {}
-            cursor = await connection.execute("SELECT tenant FROM keys WHERE tenant = ANY(%s)", (sorted(wanted),))
-            if missing := wanted - {row[0] for row in await cursor.fetchall()}:
+            if missing := await _missing(connection, wanted):
                 async with connection.cursor() as inserting:
                     await inserting.executemany(
                         "INSERT INTO keys (tenant, name, rotation) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                        [(tenant, new_name(), self.rotation) for tenant in sorted(missing)],
+                        [(tenant, new_name(), self.rotation) for tenant in missing],
                     )
-            rows = await _rows(connection, _ROWS, wanted)
+            rows = await _rows(connection, wanted)
         waiting = dict[str, str]()
         for row in rows:
             try:
@@ -252,12 +248,11 @@ class Keys:
     async def _make_own(self, connection: Connection, tenants: set[str]) -> None:
         if self._own is None:
             raise unavailable("The secret store, which this environment does not have but its keys need,")
-        cursor = await connection.execute("SELECT tenant FROM keys WHERE tenant = ANY(%s)", (sorted(tenants),))
-        missing = tenants - {row[0] for row in await cursor.fetchall()}
+        missing = await _missing(connection, tenants)
         async with connection.cursor() as inserting:
             await inserting.executemany(
                 "INSERT INTO keys (tenant, sealed) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                [(t, _seal(self._own, AESGCM.generate_key(256), t)) for t in sorted(missing)],
+                [(t, _seal(self._own, AESGCM.generate_key(256), t)) for t in missing],
             )
 
 
@@ -268,8 +263,16 @@ async def moved(connection: Connection) -> bool:
     return bool(row and row[0])
 
 
-async def _rows(connection: Connection, query: str, tenants: set[str]) -> list[Row]:
-    cursor = await connection.execute(query.encode(), (sorted(tenants),))
+async def _missing(connection: Connection, tenants: set[str]) -> list[str]:
+    """Those of the tenants that have no key, and never had one, sorted."""
+    cursor = await connection.execute("SELECT tenant FROM keys WHERE tenant = ANY(%s)", (sorted(tenants),))
+    return sorted(tenants - {row[0] for row in await cursor.fetchall()})
+
+
+async def _rows(connection: Connection, tenants: set[str]) -> list[Row]:
+    cursor = await connection.execute(
+        "SELECT tenant, sealed, name, wrapped FROM keys WHERE tenant = ANY(%s) AND shredded IS NULL", (sorted(tenants),)
+    )
     return [Row(*row) for row in await cursor.fetchall()]
 
 

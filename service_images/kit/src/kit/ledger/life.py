@@ -81,17 +81,18 @@ def _explained(
     others = [*decided, *ruled]
     about: Json = usage or (others[0] if others else {})
     policy: list[Json] = [event.get("data") or {} for event in ruled]
+    ruling: Json = policy[0] if policy else {}
     paid: Json = cost or {}
     choice: Json = data.get("choice") or {}
     return {
         "tenant": about.get("tenant") or paid.get("tenant", ""),
         "user": data.get("user") or paid.get("user", ""),
-        "key": data.get("key") or (policy[0].get("key", "") if policy else ""),
+        "key": data.get("key") or ruling.get("key", ""),
         "scopes": list(data.get("scopes", ())),
         "time": usage.get("time") or paid.get("time"),
         "model": data.get("model") or paid.get("model", ""),
         "operation": data.get("operation") or paid.get("operation", ""),
-        "status": data.get("status", paid.get("status") or (policy[0].get("status") if policy else None)),
+        "status": data.get("status", paid.get("status") or ruling.get("status")),
         "duration_ms": data.get("duration_ms", paid.get("duration_ms")),
         "first_token_ms": data.get("first_token_ms"),
         "trace": _trace(about),
